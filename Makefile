@@ -1,0 +1,51 @@
+# `make help` lists the targets. Nothing but Go is needed for run, build and test.
+SHELL       := /bin/sh
+GO          ?= go
+PLUGINS     := $(notdir $(patsubst %/main.go,%,$(wildcard plugins/*/main.go)))
+MODULES     := $(PLUGINS:%=plugins/dist/%.wasm)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: plugins ## build bin/nexus with the shipped plugins and policies inside
+	$(GO) build -o bin/nexus ./cmd/nexus
+
+run: build ## run the gateway on embedded defaults, with a mock backend
+	@exec bin/nexus serve
+
+plugins: $(MODULES) ## build the shipped plugins from source
+
+plugins/dist/%.wasm: FORCE
+	@mkdir -p plugins/dist
+	GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -buildmode=c-shared -ldflags=-s -o $@ ./plugins/$*
+	@cp plugins/$*/manifest.yaml plugins/dist/$*.yaml
+
+test: plugins ## run the tests
+	$(GO) test ./...
+
+race: plugins ## run the tests under the race detector
+	$(GO) test -race ./core/... ./sdk/... ./plugins/...
+
+fuzz: plugins ## run every fuzz target for a moment (FUZZTIME=10s)
+	.ci/fuzz
+
+lint: ## vet, staticcheck and formatting
+	@test -z "$$(gofmt -l core cmd sdk plugins policies k8s examples)" || { gofmt -l core cmd sdk plugins policies k8s examples; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+e2e: build ## drive the built binary with curl and the openai Node and Go SDKs
+	NEXUS_E2E=1 $(GO) test -count=1 ./cmd/nexus
+
+bench: build ## compare with direct, nginx and a bare ReverseProxy; writes BENCHMARKS.md
+	$(GO) build -o bin/nexus-bench ./cmd/nexus-bench
+	bin/nexus-bench compare --nexus bin/nexus --write BENCHMARKS.md
+
+clean: ## remove what was built
+	rm -rf bin plugins/dist/*.wasm plugins/dist/*.yaml
+
+FORCE:
+.PHONY: help build run plugins test race fuzz lint e2e bench clean FORCE

@@ -1,0 +1,144 @@
+// Command nexus is the gateway: nexus serve answers calls, the other commands check, explain and help.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"syscall"
+)
+
+// A command is one verb of the command line.
+type command struct {
+	name  string // one or two words
+	line  string // what it does, in one line
+	usage string // its arguments
+	run   func(ctx context.Context, t terminal, args []string) error
+}
+
+// commands stand in the order in which help lists them.
+func commands() []command {
+	return []command{
+		{"serve", "answer calls until SIGTERM", "[-c nexus.yaml]", serve},
+		{"check", "check a configuration and all it names, and print every problem", "-c nexus.yaml", check},
+		{"key new", "make an API key; it is shown once, with the entry to paste", "[-id ID] [-tenant T] [-team T] [-tier T] [-models a,b*]", keyNew},
+		{"config schema", "print the JSON Schema of the configuration, for editors", "", configSchema},
+		{"config reference", "print every setting with its default and meaning", "", configReference},
+		{"config default", "print the configuration that serve runs without -c", "", configDefault},
+		{"policy test", "run the tests of a folder of policies", "[DIR]", policyTest},
+		{"mock", "run the built-in mock backend", "[-listen 127.0.0.1:8000] [-kind vllm|sglang] [-models a,b]", runMock},
+		{"version", "print the version", "", printVersion},
+	}
+}
+
+// A terminal is where a command reads and writes.
+type terminal struct {
+	out, err io.Writer
+}
+
+// Exit codes beside 0: what the user asked for was wrong, or it did not work.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, terminal{os.Stdout, os.Stderr}, os.Args[1:]))
+}
+
+// errUsage has been explained to the user already.
+var errUsage = errors.New("usage")
+
+func run(ctx context.Context, t terminal, args []string) int {
+	if len(args) > 0 && slices.Contains([]string{"help", "-h", "--help"}, args[0]) {
+		printHelp(t.out)
+		return 0
+	}
+	c, rest, ok := find(args)
+	if !ok {
+		printHelp(t.err)
+		return exitUsage
+	}
+	switch err := c.run(ctx, t, rest); {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		return exitUsage
+	default:
+		fmt.Fprintln(t.err, err)
+		return exitFailed
+	}
+}
+
+// find matches the first one or two words.
+func find(args []string) (command, []string, bool) {
+	for _, c := range commands() {
+		for n := 1; n <= min(2, len(args)); n++ {
+			if words := args[:n]; c.name == joinWords(words) {
+				return c, args[n:], true
+			}
+		}
+	}
+	return command{}, nil, false
+}
+
+func joinWords(words []string) string {
+	if len(words) == 2 {
+		return words[0] + " " + words[1]
+	}
+	return words[0]
+}
+
+func printHelp(w io.Writer) {
+	fmt.Fprintln(w, "nexus is a policy gateway for LLM traffic.\n\nUsage:")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  nexus %-17s %s\n", c.name, c.line)
+		if c.usage != "" {
+			fmt.Fprintf(w, "  %25s%s\n", "", c.usage)
+		}
+	}
+}
+
+// parse reads flags; a mistake is explained with the command's own usage.
+func parse(t terminal, name string, args []string, define func(*flag.FlagSet)) ([]string, error) {
+	flags := flag.NewFlagSet("nexus "+name, flag.ContinueOnError)
+	flags.SetOutput(t.err)
+	define(flags)
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		}
+		return nil, errUsage
+	}
+	return flags.Args(), nil
+}
+
+// version is the module's version, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "commit " + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "development"
+}
+
+func printVersion(_ context.Context, t terminal, _ []string) error {
+	_, err := fmt.Fprintln(t.out, "nexus", version())
+	return err
+}

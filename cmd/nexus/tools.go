@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/nexus-gateway/nexus/core/auth"
+	"github.com/nexus-gateway/nexus/core/config"
+	"github.com/nexus-gateway/nexus/core/policy"
+)
+
+func keyNew(_ context.Context, t terminal, args []string) error {
+	key, entry, err := auth.NewKey()
+	if err != nil {
+		return err
+	}
+	var models string
+	if _, err := parse(t, "key new", args, func(f *flag.FlagSet) {
+		f.StringVar(&entry.ID, "id", entry.ID, "name of the key in logs")
+		f.StringVar(&entry.Tenant, "tenant", "", "tenant the key belongs to")
+		f.StringVar(&entry.Team, "team", "", "team within the tenant")
+		f.StringVar(&entry.Tier, "tier", "", "tier, for limits and policies")
+		f.StringVar(&models, "models", "", "models the key may use, separated by commas; a trailing * is wild")
+	}); err != nil {
+		return err
+	}
+	if models != "" {
+		entry.Models = strings.Split(models, ",")
+	}
+	_, err = fmt.Fprintf(t.out, "# The key, shown this once:\n# %s\n# Paste this under auth.keys, or into the file that auth.keys_file names:\n%s", key, entry.Paste())
+	return err
+}
+
+func configSchema(_ context.Context, t terminal, _ []string) error {
+	text, err := config.Schema(config.File{})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(t.out, "%s\n", text)
+	return err
+}
+
+func configReference(_ context.Context, t terminal, _ []string) error {
+	text, err := config.Reference(config.File{})
+	if err != nil {
+		return err
+	}
+	_, err = t.out.Write(text)
+	return err
+}
+
+func configDefault(_ context.Context, t terminal, _ []string) error {
+	_, err := t.out.Write(defaults)
+	return err
+}
+
+func policyTest(ctx context.Context, t terminal, args []string) error {
+	c := policy.Config{}
+	if len(args) > 0 {
+		c.Dir = args[0]
+	}
+	sources, err := c.Sources(nil)
+	if err != nil {
+		return err
+	}
+	report, err := policy.Test(ctx, sources)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(t.out, report)
+	return err
+}

@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/auth"
+	"github.com/nexus-gateway/nexus/core/config"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+	"github.com/nexus-gateway/nexus/core/plugin"
+	"github.com/nexus-gateway/nexus/core/policy"
+	"github.com/nexus-gateway/nexus/core/server"
+	"github.com/nexus-gateway/nexus/core/telemetry"
+	"github.com/nexus-gateway/nexus/core/upstream"
+)
+
+// facts are what status, drain and the watch need to know of a snapshot.
+type facts struct {
+	upstream *upstream.Upstream
+	known    telemetry.Known
+	drain    server.DrainConfig
+	files    []string
+	pools    []string
+	plugins  []string
+	policy   string
+	warnings []string
+}
+
+// build makes the snapshot of one configuration aside. All that can fail happens here; on failure what was
+// made is closed again, and the errors of all parts come together.
+func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) {
+	f := l.file
+	s := &snapshot{generation: g.next(), built: time.Now(), log: g.options.Log}
+	s.users.Store(1)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.made.close())
+		}
+	}()
+	keys, authErr := auth.New(f.Auth, decode)
+	plugins, pluginErr := g.loadPlugins(ctx, s, f)
+	engine, policyErr := g.compilePolicy(ctx, f)
+	backends, upErr := upstream.New(f.Upstream, g.fleet, g.attempts, g.telemetry.Tracer())
+	if backends != nil {
+		s.made.add("backends", backends.Close)
+	}
+	if err := errors.Join(authErr, pluginErr, policyErr, upErr, g.quotaMoved(f)); err != nil {
+		return nil, err
+	}
+	admit, reserve := g.quota.Stages(f.Quota)
+
+	// A call's way in reads downward here, its reply's way out upward.
+	s.calls = pipeline.Chain(backends,
+		g.telemetry,                          // one span, one log line, whatever happens
+		keys,                                 // who calls; nothing is read for a stranger
+		admit,                                // requests a minute: an exhausted caller costs no more than this
+		server.ReadBody{},                    // the body, bounded, parsed once
+		upstream.NewGuard(f.Upstream.Routes), // nothing that walks round what follows
+		plugins.Stage(),                      // facts and edits on the way in, filters on the way out
+		g.rules(engine, backends),            // allowed? where to?
+		reserve,                              // tokens, settled when the stream closes
+	)
+	s.models = pipeline.Chain(pipeline.HandlerFunc(backends.Models), g.telemetry, keys, admit)
+	s.facts = g.gather(l, backends, engine)
+	return s, nil
+}
+
+func (g *Gateway) next() int64 {
+	if s := g.current.Load(); s != nil {
+		return s.generation + 1
+	}
+	return 1
+}
+
+// rules returns the policy stage; nil when no policy decides.
+func (g *Gateway) rules(e *policy.Engine, u *upstream.Upstream) pipeline.Stage {
+	if e == nil {
+		return nil
+	}
+	return e.Stage(policy.Env{Fleet: fleet{u}, Metrics: g.decisions, Log: g.decisionLog})
+}
+
+// fleet shows the backends' state to policies.
+type fleet struct{ upstream *upstream.Upstream }
+
+func (f fleet) Backends(yield func(id string, b policy.BackendState) bool) {
+	f.upstream.States(func(s upstream.State) bool {
+		return yield(s.ID, policy.BackendState{Pool: s.Pool, Healthy: s.Healthy, Inflight: int(s.InFlight)})
+	})
+}
+
+func (g *Gateway) loadPlugins(ctx context.Context, s *snapshot, f *config.File) (*plugin.Set, error) {
+	set, err := g.plugins.Load(ctx, &f.Plugins)
+	if err != nil {
+		return nil, err
+	}
+	s.made.add("plugins", set.Close)
+	return set, nil
+}
+
+func (g *Gateway) compilePolicy(ctx context.Context, f *config.File) (*policy.Engine, error) {
+	if !f.Policy.Enabled {
+		return nil, nil
+	}
+	sources, err := f.Policy.Sources(slices.Sorted(maps.Keys(f.Upstream.Pools)))
+	if err != nil {
+		return nil, err
+	}
+	return g.policies.Compile(ctx, sources, f.Policy)
+}
+
+// quotaMoved refuses what a reload cannot do: count in another store without losing the counts.
+func (g *Gateway) quotaMoved(f *config.File) error {
+	if g.quota.Fits(f.Quota) {
+		return nil
+	}
+	return errors.New("quota: the store changed; counts cannot move from one store to another while calls run: restart the gateway")
+}
+
+func (g *Gateway) gather(l loaded, u *upstream.Upstream, engine *policy.Engine) facts {
+	f := l.file
+	out := facts{upstream: u, drain: f.Server.Drain, pools: slices.Sorted(maps.Keys(f.Upstream.Pools)), policy: "off"}
+	for _, e := range f.Plugins.Chain {
+		out.plugins = append(out.plugins, e.Name)
+	}
+	if engine != nil {
+		out.policy, out.warnings = engine.Revision(), engine.Warnings()
+	}
+	out.known = known(f)
+	out.files = append(out.files, l.source.Files()...)
+	for _, path := range []string{g.options.File, f.Auth.KeysFile, f.Policy.Dir, f.Policy.Data, f.Plugins.Dir} {
+		if path != "" {
+			out.files = append(out.files, filepath.Clean(path))
+		}
+	}
+	return out
+}
+
+func known(f *config.File) telemetry.Known {
+	k := telemetry.Known{Backends: make(map[string]telemetry.Backend)}
+	for name, pool := range f.Upstream.Pools {
+		k.Pools = append(k.Pools, name)
+		k.Models = append(k.Models, pool.Models...)
+		if pool.Model != "" {
+			k.Models = append(k.Models, pool.Model)
+		}
+	}
+	for id, b := range f.Upstream.Backends {
+		address := b.URL
+		if u, err := url.Parse(b.URL); err == nil {
+			address = u.Host
+		}
+		k.Backends[id] = telemetry.Backend{Provider: b.Kind, Address: address}
+	}
+	return k
+}
+
+// Check reads the configuration, builds everything it names and throws it away. An error is every problem.
+func Check(ctx context.Context, o Options) error {
+	g, err := New(ctx, o)
+	if err != nil {
+		return fmt.Errorf("%w", err)
+	}
+	g.Close()
+	return nil
+}

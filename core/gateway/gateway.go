@@ -1,0 +1,273 @@
+// Package gateway puts the parts together: it builds a snapshot from the configuration, swaps it under
+// running calls, and starts and stops the listeners. It is the only place that knows all names.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/admin"
+	"github.com/nexus-gateway/nexus/core/config"
+	"github.com/nexus-gateway/nexus/core/plugin"
+	"github.com/nexus-gateway/nexus/core/policy"
+	"github.com/nexus-gateway/nexus/core/quota"
+	"github.com/nexus-gateway/nexus/core/server"
+	"github.com/nexus-gateway/nexus/core/telemetry"
+	"github.com/nexus-gateway/nexus/core/upstream"
+	"github.com/nexus-gateway/nexus/plugins"
+)
+
+// Options are what the command line decides.
+type Options struct {
+	File    string // path of the configuration; empty: Text is it
+	Text    []byte // the embedded defaults
+	Version string
+	Log     *slog.Logger
+	Listen  string // overrides server.listen when not empty
+	Admin   string // overrides admin.listen when not empty
+}
+
+// A Gateway is the running program. What it holds beside the current snapshot outlives every reload.
+type Gateway struct {
+	options Options
+	current atomic.Pointer[snapshot]
+	report  reports
+
+	telemetry   *telemetry.Telemetry
+	fleet       *upstream.Fleet
+	attempts    *upstream.Metrics
+	quota       *quota.Quota
+	policies    policy.Compiler
+	decisions   *policy.Metrics
+	decisionLog *policy.Log
+	plugins     *plugin.Loader
+	server      *server.Server
+	admin       *admin.Admin
+	made        closers
+
+	reloading sync.Mutex
+	listen    [2]string // as started: a reload cannot move a listener
+	watched   atomic.Pointer[[]string]
+	stopping  atomic.Bool
+	hurried   context.Context // ends a drain early
+	hurry     context.CancelFunc
+}
+
+// New reads the configuration, builds everything and its first snapshot; nothing listens yet. An error is
+// every problem found.
+func New(ctx context.Context, o Options) (*Gateway, error) {
+	g := &Gateway{options: o, fleet: upstream.NewFleet()}
+	g.hurried, g.hurry = context.WithCancel(context.Background())
+	loaded, err := g.read()
+	if err != nil {
+		return nil, err
+	}
+	if err := g.make(loaded.file); err != nil {
+		return nil, errors.Join(err, g.made.close())
+	}
+	if err := g.swap(ctx, loaded); err != nil {
+		return nil, errors.Join(err, g.made.close())
+	}
+	return g, nil
+}
+
+// make makes what outlives reloads.
+func (g *Gateway) make(f *config.File) error {
+	var err error
+	if g.telemetry, err = telemetry.New(f.Telemetry, g.options.Version); err != nil {
+		return err
+	}
+	g.made.add("telemetry", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+		defer cancel()
+		return g.telemetry.Close(ctx)
+	})
+	registry := g.telemetry.Registry()
+	g.attempts = upstream.NewMetrics(registry)
+	g.decisions = policy.NewMetrics(registry)
+	g.report.register(registry)
+	if g.quota, err = quota.New(f.Quota, registry, g.options.Log); err != nil {
+		return err
+	}
+	g.made.add("quota", g.quota.Close)
+	if g.decisionLog, err = policy.OpenLog(f.Policy.Log); err != nil {
+		return err
+	}
+	g.made.add("decision log", g.decisionLog.Close)
+	g.decisionLog.Register(registry)
+	g.plugins, err = plugin.NewLoader(plugin.Options{
+		Shipped: plugins.Shipped(), Decode: decode, Register: registry, Log: g.options.Log,
+	})
+	if err != nil {
+		return err
+	}
+	g.made.add("plugins", g.plugins.Close)
+	g.listen = [2]string{f.Server.Listen, f.Admin.Listen}
+	g.server = server.New(f.Server, g.snapshot, g.options.Log)
+	g.admin = admin.New(f.Admin, admin.Face{
+		Ready: g.ready, Status: g.status, Reload: g.Reload, Metrics: g.telemetry.Metrics(),
+	})
+	return nil
+}
+
+const flushTime = 5 * time.Second
+
+func decode(name string, data []byte, into any) error {
+	_, err := config.Decode(name, data, into)
+	return err
+}
+
+// snapshot takes the current snapshot for one call.
+func (g *Gateway) snapshot() server.Snapshot {
+	for {
+		if s := g.current.Load(); s.take() {
+			return s
+		}
+	}
+}
+
+// Reload reads the configuration again and swaps the snapshot, or changes nothing and says why.
+func (g *Gateway) Reload(ctx context.Context) (int64, error) {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	loaded, err := g.read()
+	if err == nil {
+		err = g.swap(ctx, loaded)
+	}
+	if err != nil {
+		g.report.failed(err)
+		g.options.Log.Error("reload refused; the running configuration stays", "err", err)
+		return g.current.Load().generation, err
+	}
+	generation := g.current.Load().generation
+	g.options.Log.Info("reloaded", "generation", generation)
+	return generation, nil
+}
+
+// swap builds a snapshot aside and puts it in place of the current one.
+func (g *Gateway) swap(ctx context.Context, l loaded) error {
+	next, err := g.build(ctx, l)
+	if err != nil {
+		return err
+	}
+	g.server.Configure(l.file.Server)
+	g.telemetry.SetKnown(next.facts.known)
+	old := g.current.Swap(next)
+	g.watched.Store(&next.facts.files)
+	g.report.succeeded(next.generation)
+	if old != nil {
+		old.Release()
+	}
+	if now := [2]string{l.file.Server.Listen, l.file.Admin.Listen}; now != g.listen {
+		g.options.Log.Warn("a listener's address changed; that takes a restart", "running", g.listen, "configured", now)
+	}
+	return nil
+}
+
+// Run listens and answers until ctx ends, then stops: readiness off, a moment for load balancers to notice,
+// running streams to their end within the drain limit, and everything closed in reverse order.
+func (g *Gateway) Run(ctx context.Context, ready func(listen, admin net.Addr)) error {
+	defer g.close()
+	data, err := net.Listen("tcp", g.listen[0])
+	if err != nil {
+		return fmt.Errorf("gateway: listen for calls: %w", err)
+	}
+	second, err := net.Listen("tcp", g.listen[1])
+	if err != nil {
+		_ = data.Close()
+		return fmt.Errorf("gateway: listen for admin: %w", err)
+	}
+	rest, end := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	failed := make(chan error, 4)
+	running.Go(func() { failed <- g.server.Serve(data) })
+	running.Go(func() { failed <- g.admin.Run(rest, second) })
+	running.Go(func() { failed <- g.quota.Run(rest) })
+	running.Go(func() { failed <- g.decisionLog.Run(rest) })
+	running.Go(func() { config.Watch(rest, g.files, 0, g.changed) })
+	if ready != nil {
+		ready(data.Addr(), second.Addr())
+	}
+	select {
+	case <-ctx.Done():
+		err = g.drain()
+	case err = <-failed:
+	}
+	end()
+	running.Wait()
+	return err
+}
+
+func (g *Gateway) drain() error {
+	g.stopping.Store(true)
+	d := g.current.Load().facts.drain
+	g.options.Log.Info("stopping", "delay", d.Delay, "limit", d.Limit)
+	select {
+	case <-time.After(d.Delay):
+	case <-g.hurried.Done():
+	}
+	ctx, cancel := context.WithTimeout(g.hurried, d.Limit)
+	defer cancel()
+	return g.server.Shutdown(ctx)
+}
+
+// Hurry ends the drain of a stopping gateway: running streams get an error event now.
+func (g *Gateway) Hurry() { g.hurry() }
+
+func (g *Gateway) close() {
+	g.current.Load().Release()
+	if err := g.made.close(); err != nil {
+		g.options.Log.Error("stop", "err", err)
+	}
+}
+
+// Close releases what New made, for a gateway that is never run.
+func (g *Gateway) Close() { g.close() }
+
+func (g *Gateway) files() []string { return *g.watched.Load() }
+
+func (g *Gateway) changed() { _, _ = g.Reload(context.Background()) }
+
+func (g *Gateway) ready() error {
+	if g.stopping.Load() {
+		return errors.New("the gateway is stopping")
+	}
+	return nil
+}
+
+// loaded is a configuration that has been read and checked.
+type loaded struct {
+	file   *config.File
+	source *config.Source
+}
+
+func (g *Gateway) read() (loaded, error) { return read(g.options) }
+
+func read(o Options) (loaded, error) {
+	name, text := "embedded defaults", o.Text
+	if o.File != "" {
+		var err error
+		if text, err = os.ReadFile(o.File); err != nil {
+			return loaded{}, fmt.Errorf("gateway: read the configuration: %w", err)
+		}
+		name = o.File
+	}
+	file, source, err := config.Load(name, text)
+	if err != nil {
+		return loaded{}, err
+	}
+	if o.Listen != "" {
+		file.Server.Listen = o.Listen
+	}
+	if o.Admin != "" {
+		file.Admin.Listen = o.Admin
+	}
+	return loaded{file, source}, nil
+}

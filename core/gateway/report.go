@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nexus-gateway/nexus/core/upstream"
+)
+
+// reports keep what became of the reloads, for status and metrics.
+type reports struct {
+	mu      sync.Mutex
+	last    Reload
+	started time.Time
+
+	success    prometheus.Gauge
+	generation prometheus.Gauge
+}
+
+// A Reload is what became of one.
+type Reload struct {
+	Time     time.Time `json:"time"`
+	OK       bool      `json:"ok"`
+	Problems []string  `json:"problems,omitempty"` // one a line, with file and line
+}
+
+func (r *reports) register(to prometheus.Registerer) {
+	r.started = time.Now()
+	r.success = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "gateway_reload_success", Help: "1 when the last reload was taken, 0 when it was refused and the configuration before it still runs.",
+	})
+	r.generation = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "gateway_snapshot_generation", Help: "Counts the configurations that have been in force, from 1.",
+	})
+	to.MustRegister(r.success, r.generation)
+}
+
+func (r *reports) succeeded(generation int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = Reload{Time: time.Now(), OK: true}
+	r.success.Set(1)
+	r.generation.Set(float64(generation))
+}
+
+func (r *reports) failed(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = Reload{Time: time.Now(), Problems: strings.Split(err.Error(), "\n")}
+	r.success.Set(0)
+}
+
+// Status is what GET /status shows.
+type Status struct {
+	Version    string          `json:"version"`
+	Started    time.Time       `json:"started"`
+	Stopping   bool            `json:"stopping"`
+	Config     string          `json:"config"`
+	Generation int64           `json:"generation"`
+	Since      time.Time       `json:"since"`
+	LastReload Reload          `json:"last_reload"`
+	Backends   []BackendStatus `json:"backends"`
+	Pools      []string        `json:"pools"`
+	Plugins    []string        `json:"plugins"`
+	Policy     string          `json:"policy"`
+	Warnings   []string        `json:"warnings,omitempty"`
+}
+
+// BackendStatus is one backend in Status.
+type BackendStatus struct {
+	ID       string `json:"id"`
+	Kind     string `json:"kind"`
+	URL      string `json:"url"`
+	Healthy  bool   `json:"healthy"`
+	InFlight int64  `json:"in_flight"`
+}
+
+func (g *Gateway) status() any {
+	s := g.snapshot().(*snapshot)
+	defer s.Release()
+	g.report.mu.Lock()
+	last, started := g.report.last, g.report.started
+	g.report.mu.Unlock()
+	out := Status{
+		Version: g.options.Version, Started: started, Stopping: g.stopping.Load(), Config: configName(g.options),
+		Generation: s.generation, Since: s.built, LastReload: last,
+		Backends: []BackendStatus{}, Pools: s.facts.pools, Plugins: s.facts.plugins, Policy: s.facts.policy, Warnings: s.facts.warnings,
+	}
+	s.facts.upstream.States(func(b upstream.State) bool {
+		out.Backends = append(out.Backends, BackendStatus{b.ID, b.Kind, b.URL, b.Healthy, b.InFlight})
+		return true
+	})
+	return out
+}
+
+func configName(o Options) string {
+	if o.File == "" {
+		return "embedded defaults"
+	}
+	return o.File
+}

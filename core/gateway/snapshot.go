@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+// A snapshot is all that one configuration decides. It is immutable, counts the calls that use it, and is
+// closed when it has been replaced and the last of them has ended.
+type snapshot struct {
+	generation int64
+	built      time.Time
+	calls      pipeline.Handler // routes with a body
+	models     pipeline.Handler // /v1/models
+	facts      facts
+	users      atomic.Int64 // calls, and the gateway itself while the snapshot is current
+	made       closers
+	log        *slog.Logger
+}
+
+// Handle answers a call by its route's chain.
+func (s *snapshot) Handle(ctx context.Context, c *pipeline.Call) (*llm.Reply, error) {
+	if c.Route == llm.Models {
+		return s.models.Handle(ctx, c)
+	}
+	return s.calls.Handle(ctx, c)
+}
+
+// take adds a user, unless the last one has already gone.
+func (s *snapshot) take() bool {
+	for {
+		n := s.users.Load()
+		if n == 0 {
+			return false
+		}
+		if s.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// Release takes a user away; the last one closes the snapshot.
+func (s *snapshot) Release() {
+	if s.users.Add(-1) > 0 {
+		return
+	}
+	if err := s.made.close(); err != nil {
+		s.log.Error("close snapshot", "generation", s.generation, "err", err)
+	}
+}
+
+// closers are what has been made, closed in reverse.
+type closers []closer
+
+type closer struct {
+	name  string
+	close func() error
+}
+
+func (c *closers) add(name string, f func() error) { *c = append(*c, closer{name, f}) }
+
+func (c *closers) close() error {
+	var errs []error
+	for _, one := range slices.Backward(*c) {
+		if err := one.close(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", one.name, err))
+		}
+	}
+	*c = nil
+	return errors.Join(errs...)
+}

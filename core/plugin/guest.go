@@ -1,0 +1,209 @@
+package plugin
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/sandbox"
+	"github.com/nexus-gateway/nexus/sdk/abi"
+)
+
+// A failure is why a plugin could not be relied on in one call. Cause is from a closed set: a kind of
+// sandbox fault, or one of those below.
+type failure struct {
+	cause string
+	err   error
+}
+
+func (f *failure) Error() string { return f.cause + ": " + f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+const (
+	badResult = "bad_result" // the answer means nothing
+	badEdit   = "bad_edit"   // an edit is out of order, out of bounds or no text
+	badHold   = "bad_hold"   // more held than there is, or than may be
+	badRecord = "bad_record" // a record is malformed, or says what the plugin may not
+	declared  = "declared"   // the guest says that it failed
+)
+
+func fail(cause, format string, args ...any) *failure {
+	return &failure{cause, fmt.Errorf(format, args...)}
+}
+
+// A piece is what one call of on_text is asked about: text, of which the first bytes have already been let
+// go and are there to look back on, as is all of before.
+type piece struct {
+	before, text []byte
+	gone         int // bytes of text that are context
+	flags        uint32
+}
+
+// An answer is what a guest said of a piece. Its edits are copies, good until the answer is reused.
+type answer struct {
+	hold    int
+	edits   []llm.Edit
+	kinds   []uint16 // of edits and reports
+	arena   []byte   // what the edits put in
+	refused *refusal // not nil: the verdict is to refuse
+}
+
+// A refusal is a guest's no.
+type refusal struct {
+	status        int
+	code, message string
+}
+
+// ask calls on_text. The error is a *failure, or the context's. Whatever the guest says is checked before
+// it is believed; a guest that said what cannot be is not used again.
+func (p *plugin) ask(ctx context.Context, q piece, a *answer) error {
+	start := time.Now()
+	g, err := p.pool.Get(ctx)
+	if err != nil {
+		return faultOf(ctx, err)
+	}
+	err = p.askGuest(ctx, g, q, a)
+	if err != nil {
+		g.Break(err.Error())
+	}
+	p.pool.Put(g)
+	p.meter.text.done(start)
+	return err
+}
+
+func (p *plugin) askGuest(ctx context.Context, g *sandbox.Guest, q piece, a *answer) error {
+	size := len(q.before) + len(q.text)
+	if uint64(size) > uint64(p.buffers.inCap) {
+		return fail(badResult, "%d bytes do not fit the in buffer of %d", size, p.buffers.inCap)
+	}
+	in := p.buffers.in
+	if !g.Write(in, q.before) || !g.Write(in+uint32(len(q.before)), q.text) {
+		return fail(badResult, "the in buffer is outside the guest's memory")
+	}
+	flags := q.flags | uint32(len(q.before)+q.gone)<<abi.ContextShift
+	word, err := g.Call(ctx, p.onText, uint64(size), uint64(flags))
+	if err != nil {
+		return faultOf(ctx, err)
+	}
+	err = p.readText(g, abi.Result(word), q.text[q.gone:], a)
+	p.wipe(g, in, uint32(size))
+	return err
+}
+
+// wipe clears what was passed in, so that one caller's text does not lie in the buffer while the next
+// caller's is handled.
+func (p *plugin) wipe(g *sandbox.Guest, ptr, n uint32) {
+	if b, ok := g.Read(ptr, n); ok {
+		clear(b)
+	}
+}
+
+// faultOf tells a caller who has left, or whose time is up, from a guest that failed.
+func faultOf(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var f *sandbox.Fault
+	if errors.As(err, &f) {
+		return &failure{f.Kind.String(), err}
+	}
+	return &failure{"instantiate", err}
+}
+
+// readText checks and copies out what on_text returned.
+func (p *plugin) readText(g *sandbox.Guest, r abi.Result, text []byte, a *answer) error {
+	a.reset()
+	if r.Error() != 0 {
+		return fail(declared, "%s", p.reason(g, r))
+	}
+	switch r.Verdict() {
+	case abi.Pass:
+	case abi.Refuse:
+		return p.readRefusal(g, r, a)
+	default:
+		return fail(badResult, "verdict %d means nothing", r.Verdict())
+	}
+	if uint64(r.Hold()) > uint64(len(text)) {
+		return fail(badHold, "%d bytes held of %d", r.Hold(), len(text))
+	}
+	a.hold = int(r.Hold())
+	released := len(text) - a.hold
+	if !boundary(text, released) {
+		return fail(badHold, "%d bytes held cut a character", a.hold)
+	}
+	return p.readEdits(g, int(r.Edits()), text[:released], text, a)
+}
+
+func (a *answer) reset() {
+	a.hold, a.refused = 0, nil
+	a.edits, a.kinds, a.arena = a.edits[:0], a.kinds[:0], a.arena[:0]
+}
+
+// maxGrowth bounds what edits put in, over the length of the text they edit.
+const maxGrowth = 1 << 20 // bytes
+
+func (p *plugin) readEdits(g *sandbox.Guest, n int, released, text []byte, a *answer) error {
+	if n == 0 {
+		return nil
+	}
+	if uint64(n)*abi.EditSize > uint64(p.buffers.editCap) {
+		return fail(badEdit, "%d edits do not fit the edit buffer of %d bytes", n, p.buffers.editCap)
+	}
+	raw, ok := g.Read(p.buffers.edit, uint32(n)*abi.EditSize)
+	out, okOut := g.Read(p.buffers.out, p.buffers.outCap)
+	if !ok || !okOut {
+		return fail(badEdit, "the buffers are outside the guest's memory")
+	}
+	last := 0
+	for i := range n {
+		e := raw[i*abi.EditSize : (i+1)*abi.EditSize]
+		end, err := p.readEdit(e, out, released, text, last, a)
+		if err != nil {
+			return err
+		}
+		last = end
+	}
+	return nil
+}
+
+// readEdit checks one edit and adds it to the answer. last is where the one before ended.
+func (p *plugin) readEdit(e, out, released, text []byte, last int, a *answer) (end int, err error) {
+	u := func(at int) uint32 { return binary.LittleEndian.Uint32(e[at:]) }
+	start, stop, length, kind := u(abi.EditStart), u(abi.EditEnd), u(abi.EditLength), u(abi.EditKind)
+	switch {
+	case uint64(start) < uint64(last) || stop < start || uint64(stop) > uint64(len(released)):
+		return 0, fail(badEdit, "[%d, %d) is out of order or out of bounds: the edit before ends at %d, what is let go at %d", start, stop, last, len(released))
+	case !boundary(text, int(start)) || !boundary(text, int(stop)):
+		return 0, fail(badEdit, "[%d, %d) cuts a character", start, stop)
+	case uint64(kind) > uint64(len(p.manifest.Kinds)):
+		return 0, fail(badEdit, "kind %d is none of the %d in the manifest", kind, len(p.manifest.Kinds))
+	}
+	if kind != 0 {
+		a.kinds = append(a.kinds, uint16(kind))
+	}
+	if length == abi.ReportOnly {
+		return int(stop), nil
+	}
+	offset := u(abi.EditOffset)
+	if uint64(offset)+uint64(length) > uint64(len(out)) {
+		return 0, fail(badEdit, "its replacement [%d, %d) is outside the out buffer of %d bytes", offset, uint64(offset)+uint64(length), len(out))
+	}
+	with := out[offset : offset+length]
+	if !utf8.Valid(with) {
+		return 0, fail(badEdit, "its replacement is not UTF-8")
+	}
+	if len(a.arena)+len(with) > len(text)+maxGrowth {
+		return 0, fail(badEdit, "its replacements are longer than %d bytes", len(text)+maxGrowth)
+	}
+	from := len(a.arena)
+	a.arena = append(a.arena, with...)
+	a.edits = append(a.edits, llm.Edit{Start: int(start), End: int(stop), With: a.arena[from:len(a.arena):len(a.arena)], Kind: uint16(kind)})
+	return int(stop), nil
+}
+
+// boundary reports whether b may be cut at i.
+func boundary(b []byte, i int) bool { return i == len(b) || utf8.RuneStart(b[i]) }

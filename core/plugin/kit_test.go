@@ -1,0 +1,243 @@
+package plugin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+	"github.com/nexus-gateway/nexus/core/setting"
+)
+
+// modules are guests built from source once per test run, by their package's path.
+var built = struct {
+	sync.Mutex
+	byPath map[string][]byte
+}{byPath: map[string][]byte{}}
+
+const (
+	piiMask = "../../plugins/pii-mask"
+	hostile = "./testdata/hostile"
+)
+
+// guest builds the module of a package.
+func guest(t testing.TB, path string) []byte {
+	t.Helper()
+	built.Lock()
+	defer built.Unlock()
+	if wasm, ok := built.byPath[path]; ok {
+		return wasm
+	}
+	out := filepath.Join(t.TempDir(), "guest.wasm")
+	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", out, path)
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", path, err, text)
+	}
+	wasm, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	built.byPath[path] = wasm
+	return wasm
+}
+
+// decode reads a manifest as the gateway does: strictly and with its defaults.
+func decode(name string, data []byte, into any) error {
+	m := into.(*Manifest)
+	*m = Manifest{ABI: 1, OnError: onDeny, Memory: 32 << 20, Deadline: 50 * time.Millisecond, MaxHold: 256}
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	d.KnownFields(true)
+	if err := d.Decode(m); err != nil && err != io.EOF {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	p := setting.NewProblems()
+	m.Validate(p)
+	if all := p.All(); len(all) > 0 {
+		return fmt.Errorf("%s: %v", name, all)
+	}
+	return nil
+}
+
+const hostileManifest = `
+name: hostile
+hooks: [on_request, on_text]
+kinds: [A, B]
+deadline: 100ms
+`
+
+// folder holds the shipped plugin, under two names, and the hostile one.
+func folder(t testing.TB) fstest.MapFS {
+	t.Helper()
+	manifest, err := os.ReadFile(filepath.Join(piiMask, "manifest.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := bytes.Replace(manifest, []byte("name: pii-mask"), []byte("name: second"), 1)
+	return fstest.MapFS{
+		"pii-mask.wasm": {Data: guest(t, piiMask)}, "pii-mask.yaml": {Data: manifest},
+		"second.wasm": {Data: guest(t, piiMask)}, "second.yaml": {Data: second},
+		"hostile.wasm": {Data: guest(t, hostile)}, "hostile.yaml": {Data: []byte(hostileManifest)},
+	}
+}
+
+func loader(t testing.TB, files fstest.MapFS) *Loader {
+	t.Helper()
+	l, err := NewLoader(Options{Shipped: files, Decode: decode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// sets keeps one loader for the tests that need no loader of their own: compiling takes a second.
+var shared = sync.OnceValue(func() *Loader {
+	l, err := NewLoader(Options{Decode: decode})
+	if err != nil {
+		panic(err)
+	}
+	return l
+})
+
+// stage loads a chain and returns its stage.
+func stage(t testing.TB, chain ...Entry) *Stage {
+	t.Helper()
+	files := folder(t)
+	l := shared()
+	l.loading.Lock()
+	l.options.Shipped = files
+	l.loading.Unlock()
+	set, err := l.Load(context.Background(), &Config{Chain: chain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := set.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return set.Stage()
+}
+
+// newCall makes a call of a body.
+func newCall(t testing.TB, e llm.Endpoint, body string) *pipeline.Call {
+	t.Helper()
+	r := &llm.Request{Endpoint: e}
+	if err := llm.ParseRequest(e, []byte(body), r); err != nil {
+		t.Fatal(err)
+	}
+	return &pipeline.Call{ID: "req-1", Route: e, Request: r}
+}
+
+// answers is a handler that answers with a stream.
+func answers(e llm.Endpoint, body io.Reader) pipeline.Handler {
+	return pipeline.HandlerFunc(func(context.Context, *pipeline.Call) (*llm.Reply, error) {
+		return &llm.Reply{Status: 200, Header: http.Header{}, Stream: &backend{r: llm.NewReader(body, e, 0)}}, nil
+	})
+}
+
+// answersWhole answers with one body.
+func answersWhole(e llm.Endpoint, body string) pipeline.Handler {
+	return pipeline.HandlerFunc(func(context.Context, *pipeline.Call) (*llm.Reply, error) {
+		v := &llm.View{}
+		if err := v.Scan(e, false, []byte(body)); err != nil {
+			return nil, err
+		}
+		c := llm.Chunk{Raw: []byte(body), Data: []byte(body), Kind: llm.Body, View: v}
+		return &llm.Reply{Status: 200, Header: http.Header{"Content-Length": {"1"}}, Stream: llm.One(c)}, nil
+	})
+}
+
+type backend struct {
+	r      *llm.Reader
+	closed int
+}
+
+func (s *backend) Next() (llm.Chunk, error) { return s.r.Next() }
+func (s *backend) Close() error             { s.closed++; return nil }
+
+// drain reads a reply to its end as a client does, and returns the bytes it got.
+func drain(s llm.Stream) (string, error) {
+	var b strings.Builder
+	for {
+		c, err := s.Next()
+		if err == io.EOF {
+			return b.String(), s.Close()
+		}
+		if err != nil {
+			return b.String(), errors.Join(err, s.Close())
+		}
+		b.Write(c.Raw)
+	}
+}
+
+// through sends a stream through a stage and returns what the client gets.
+func through(t testing.TB, s *Stage, e llm.Endpoint, body string) string {
+	t.Helper()
+	text, err := throughErr(t, s, e, body)
+	if err != nil {
+		t.Fatalf("read: %v", err)
+	}
+	return text
+}
+
+func throughErr(t testing.TB, s *Stage, e llm.Endpoint, body string) (string, error) {
+	t.Helper()
+	c := newCall(t, e, bodies[e])
+	reply, err := s.Handle(context.Background(), c, answers(e, strings.NewReader(body)))
+	if err != nil {
+		return "", err
+	}
+	return drain(reply.Stream)
+}
+
+var bodies = map[llm.Endpoint]string{
+	llm.Chat:        `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`,
+	llm.Completions: `{"model":"m","stream":true,"prompt":"hi"}`,
+	llm.Responses:   `{"model":"m","stream":true,"input":"hi"}`,
+}
+
+// texts gathers what a client's streams of text say, lane by lane.
+func texts(t testing.TB, e llm.Endpoint, body string) map[key]string {
+	t.Helper()
+	all := map[key]string{}
+	r := llm.NewReader(strings.NewReader(body), e, 0)
+	for {
+		c, err := r.Next()
+		if err == io.EOF {
+			return all
+		}
+		if err != nil || c.Kind == llm.Malformed {
+			t.Fatalf("the client got what it cannot read: %v\n%s", err, body)
+		}
+		if c.View == nil {
+			continue
+		}
+		for _, x := range c.View.Texts {
+			if !x.Whole {
+				all[keyOf(x)] += string(llm.AppendText(nil, c.Data, x))
+			}
+		}
+	}
+}
+
+func quote(s string) string { return string(llm.AppendString(nil, s)) }

@@ -1,0 +1,341 @@
+// Package plugin runs Wasm plugins as a stage of every call: it loads modules, asks them about requests and
+// texts, keeps their windows over streams, and applies their edits.
+package plugin
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/nexus-gateway/nexus/core/sandbox"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A Decode reads YAML strictly into the struct that into points to; name stands in its errors.
+type Decode func(name string, data []byte, into any) error
+
+// Options are what a Loader is made with.
+type Options struct {
+	Shipped  fs.FS  // the plugins taken when no folder is configured
+	Decode   Decode // reads manifests
+	Register prometheus.Registerer
+	Log      *slog.Logger // gets what plugins log; nil: the default one
+}
+
+// A Loader turns configurations into sets of plugins. It outlives reloads: what did not change between two
+// configurations is shared. Close the sets before it.
+type Loader struct {
+	options Options
+	metrics *metrics
+
+	loading sync.Mutex                 // one load at a time; guards engines and shipped
+	engines map[string]*sandbox.Engine // by cache directory
+	shipped map[string]source          // what the shipped folder holds cannot change
+
+	mu   sync.Mutex         // guards live and its plugins' refs
+	live map[string]*plugin // by key
+}
+
+// NewLoader makes a loader that has loaded nothing.
+func NewLoader(o Options) (*Loader, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	l := &Loader{options: o, engines: map[string]*sandbox.Engine{}, live: map[string]*plugin{}, shipped: map[string]source{}}
+	l.metrics = newMetrics(l)
+	if o.Register != nil {
+		if err := o.Register.Register(l.metrics); err != nil {
+			return nil, fmt.Errorf("plugin: register metrics: %w", err)
+		}
+	}
+	return l, nil
+}
+
+// A source is where a plugin comes from.
+type source struct {
+	files    fs.FS
+	module   string // path in files
+	manifest []byte
+	digest   [sha256.Size]byte
+}
+
+// Load makes the set of plugins that c asks for, or says which one cannot be had and why. It takes what is
+// already loaded with the same module, manifest and settings; the caller closes the set.
+func (l *Loader) Load(ctx context.Context, c *Config) (*Set, error) {
+	l.loading.Lock()
+	defer l.loading.Unlock()
+	s := &Set{loader: l}
+	for i := range c.Chain {
+		p, err := l.take(ctx, c, c.Chain[i])
+		if err != nil {
+			err = fmt.Errorf("plugin: load %q: %w", c.Chain[i].Name, err)
+			return nil, errors.Join(err, l.release(s.plugins))
+		}
+		s.plugins = append(s.plugins, p)
+	}
+	s.stage = newStage(s.plugins)
+	return s, nil
+}
+
+// take finds or loads one plugin and counts the use.
+func (l *Loader) take(ctx context.Context, c *Config, e Entry) (*plugin, error) {
+	from, err := l.find(c, &e)
+	if err != nil {
+		return nil, err
+	}
+	key, err := from.key(&e)
+	if err != nil {
+		return nil, err
+	}
+	if p := l.share(key); p != nil {
+		return p, nil
+	}
+	p, err := l.load(ctx, c, e, from)
+	if err != nil {
+		return nil, err
+	}
+	p.key, p.refs = key, 1
+	l.mu.Lock()
+	l.live[key] = p
+	l.mu.Unlock()
+	return p, nil
+}
+
+// share counts one more use of a plugin that is loaded, nil if it is not.
+func (l *Loader) share(key string) *plugin {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.live[key]
+	if p != nil {
+		p.refs++
+	}
+	return p
+}
+
+// key tells plugins apart: the same key is the same behaviour.
+func (s *source) key(e *Entry) (string, error) {
+	settings, err := json.Marshal(e)
+	if err != nil {
+		return "", fmt.Errorf("its configuration cannot be written as JSON: %w", err)
+	}
+	h := sha256.New()
+	h.Write(s.digest[:])
+	fmt.Fprintf(h, "%d:%s%s", len(s.manifest), s.manifest, settings)
+	return string(h.Sum(nil)), nil
+}
+
+// find reads the manifest and the module's digest.
+func (l *Loader) find(c *Config, e *Entry) (source, error) {
+	switch {
+	case e.Path != "":
+		return read(os.DirFS(filepath.Dir(e.Path)), strings.TrimSuffix(filepath.Base(e.Path), ".wasm"))
+	case c.Dir != "":
+		return read(os.DirFS(c.Dir), e.Name)
+	}
+	if s, ok := l.shipped[e.Name]; ok {
+		return s, nil
+	}
+	if l.options.Shipped == nil {
+		return source{}, errors.New("no plugins are shipped in this binary; set plugins.dir")
+	}
+	s, err := read(l.options.Shipped, e.Name)
+	if err == nil {
+		l.shipped[e.Name] = s
+	}
+	return s, err
+}
+
+// maxModule bounds a module's file.
+const maxModule = 64 << 20 // bytes
+
+func read(files fs.FS, name string) (source, error) {
+	s := source{files: files, module: name + ".wasm"}
+	wasm, err := s.read()
+	if err != nil {
+		return s, err
+	}
+	s.digest = sha256.Sum256(wasm)
+	if s.manifest, err = fs.ReadFile(files, name+".yaml"); err != nil {
+		return s, fmt.Errorf("read its manifest, which must lie beside the module: %w", err)
+	}
+	return s, nil
+}
+
+func (s *source) read() ([]byte, error) {
+	info, err := fs.Stat(s.files, s.module)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no %s in the folder, which holds %s", s.module, modules(s.files))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read its module: %w", err)
+	}
+	if info.Size() > maxModule {
+		return nil, fmt.Errorf("its module is %d bytes long; the most is %d", info.Size(), maxModule)
+	}
+	return fs.ReadFile(s.files, s.module)
+}
+
+// modules lists what a folder has, for a message.
+func modules(files fs.FS) string {
+	names, err := fs.Glob(files, "*.wasm")
+	if err != nil || len(names) == 0 {
+		return "no plugins (make plugins builds the shipped ones)"
+	}
+	return strings.Join(names[:min(len(names), 20)], ", ")
+}
+
+// load makes a plugin and its first instance.
+func (l *Loader) load(ctx context.Context, c *Config, e Entry, from source) (*plugin, error) {
+	p, wasm, err := l.prepare(e, from)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := l.engine(c.CacheDir)
+	if err != nil {
+		return nil, err
+	}
+	if err := inspect(wasm, p.granted); err != nil {
+		return nil, err
+	}
+	if p.pool, err = engine.Load(ctx, wasm, p.sandbox()); err != nil {
+		return nil, err
+	}
+	if err := p.begin(ctx); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// prepare reads the manifest and settles what the plugin may do.
+func (l *Loader) prepare(e Entry, from source) (*plugin, []byte, error) {
+	p := &plugin{name: e.Name, log: l.options.Log}
+	if err := l.options.Decode(from.module+"'s manifest", from.manifest, &p.manifest); err != nil {
+		return nil, nil, err
+	}
+	if p.manifest.Name != e.Name && e.Path == "" {
+		return nil, nil, fmt.Errorf("its manifest is that of %q", p.manifest.Name)
+	}
+	if err := p.manifest.checkDigest(from.digest); err != nil {
+		return nil, nil, err
+	}
+	var err error
+	if p.granted, err = p.manifest.grant(&e); err != nil {
+		return nil, nil, err
+	}
+	if p.config, err = json.Marshal(e.Config); err != nil || e.Config == nil {
+		p.config = []byte("{}")
+	}
+	p.manifest.fill(&e)
+	p.entry, p.allowed = e, e.OnError == onAllow
+	p.meter = l.metrics.of(e.Name)
+	wasm, err := from.read()
+	if err == nil && sha256.Sum256(wasm) != from.digest {
+		err = errors.New("its module changed while it was read")
+	}
+	return p, wasm, err
+}
+
+// sandbox says how the module is run.
+func (p *plugin) sandbox() sandbox.Options {
+	const page = 64 << 10
+	return sandbox.Options{
+		Name: p.name, Hosts: p.hosts(), WASI: true, Instances: p.entry.Instances, Start: p.start,
+		Limits: sandbox.Limits{
+			Deadline: p.entry.Deadline, Fuel: uint64(p.manifest.Fuel), Memory: uint32((int64(p.entry.Memory) + page - 1) / page),
+		},
+	}
+}
+
+// engine returns the engine of a cache directory.
+func (l *Loader) engine(dir string) (*sandbox.Engine, error) {
+	if dir == autoDir {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			base, dir = "", "" // no home: compile afresh at every start
+		} else {
+			dir = filepath.Join(base, "nexus", "plugins")
+		}
+	}
+	if e := l.engines[dir]; e != nil {
+		return e, nil
+	}
+	e, err := sandbox.NewEngine(dir)
+	if err == nil {
+		l.engines[dir] = e
+	}
+	return e, err
+}
+
+// release takes uses away and closes the plugins that nobody uses any more.
+func (l *Loader) release(plugins []*plugin) error {
+	var errs []error
+	for _, p := range plugins {
+		if l.drop(p) {
+			errs = append(errs, p.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// drop takes one use away and reports whether it was the last.
+func (l *Loader) drop(p *plugin) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.refs--
+	if p.refs == 0 {
+		delete(l.live, p.key)
+	}
+	return p.refs == 0
+}
+
+// Close frees the compiled code and takes the metrics off the register. Every set must be closed before.
+func (l *Loader) Close() error {
+	l.loading.Lock()
+	defer l.loading.Unlock()
+	var errs []error
+	for dir, e := range l.engines {
+		errs = append(errs, e.Close())
+		delete(l.engines, dir)
+	}
+	if l.options.Register != nil {
+		l.options.Register.Unregister(l.metrics)
+	}
+	return errors.Join(errs...)
+}
+
+// A Set is the plugins of one configuration.
+type Set struct {
+	loader  *Loader
+	plugins []*plugin
+	stage   *Stage
+	once    sync.Once
+	err     error
+}
+
+// Stage returns the stage that asks the set's plugins, nil if it has none. It is good until Close.
+func (s *Set) Stage() *Stage { return s.stage }
+
+// Close gives the plugins back; the last set to hold one closes it. It waits for calls that are running.
+func (s *Set) Close() error {
+	s.once.Do(func() { s.err = s.loader.release(s.plugins) })
+	return s.err
+}
+
+// stats are the figures of every plugin that is loaded, by name.
+func (l *Loader) stats() map[string][]sandbox.Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[string][]sandbox.Stats{}
+	for _, p := range l.live {
+		all[p.name] = append(all[p.name], p.pool.Stats())
+	}
+	return all
+}

@@ -1,0 +1,118 @@
+package plugin
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/setting"
+	"github.com/nexus-gateway/nexus/sdk/abi"
+)
+
+// A Manifest is what a plugin says of itself, in the YAML file beside its module.
+type Manifest struct {
+	Name         string        `yaml:"name" doc:"The plugin's name."`
+	Version      string        `yaml:"version" doc:"The plugin's version."`
+	ABI          int           `yaml:"abi" default:"1" doc:"The contract it was written for."`
+	SHA256       string        `yaml:"sha256" doc:"The module's digest in hexadecimal; empty: it is built from source and not checked."`
+	Hooks        []string      `yaml:"hooks" doc:"The hooks it subscribes to, as in on_text."`
+	Capabilities []string      `yaml:"capabilities" doc:"What it needs to be granted: headers, log, model."`
+	OnError      string        `yaml:"on_error" default:"deny" enum:"deny,allow" doc:"What happens to a call when the plugin fails."`
+	Memory       setting.Size  `yaml:"memory" default:"32MiB" doc:"Most memory of one instance."`
+	Fuel         int64         `yaml:"fuel" doc:"Most fuel of one call; 0: the deadline alone bounds it."`
+	Deadline     time.Duration `yaml:"deadline" default:"50ms" doc:"Longest time of one call."`
+	MaxHold      int           `yaml:"max_hold" default:"256" doc:"Most bytes of a stream it holds back."`
+	Context      int           `yaml:"context" doc:"Bytes of what went before that it looks back on."`
+	Kinds        []string      `yaml:"kinds" doc:"Names of what its edits find, numbered from 1."`
+}
+
+// Validate notes what is wrong.
+func (m *Manifest) Validate(p setting.Problems) {
+	if !fileName(m.Name) {
+		p.Addf("name", "%q is not a plugin's name: write letters, digits, hyphens and underscores", m.Name)
+	}
+	if m.ABI != abi.Version {
+		p.Addf("abi", "is %d; this gateway speaks %d", m.ABI, abi.Version)
+	}
+	if digest, err := hex.DecodeString(m.SHA256); m.SHA256 != "" && (err != nil || len(digest) != sha256.Size) {
+		p.Addf("sha256", "is not 64 hexadecimal digits")
+	}
+	for _, h := range m.Hooks {
+		if !slices.Contains(hooks, h) {
+			p.Addf("hooks", "there is no hook %q; there are %v", h, hooks)
+		}
+	}
+	for _, c := range m.Capabilities {
+		if !slices.Contains(capabilities, c) {
+			p.Addf("capabilities", "there is no capability %q; there are %v", c, capabilities)
+		}
+	}
+	for _, k := range m.Kinds {
+		if k == "" || len(k) > maxLabelName || !plainText(k) {
+			p.Addf("kinds", "%q is not a kind's name", k)
+		}
+	}
+	if m.OnError != onDeny && m.OnError != onAllow {
+		p.Addf("on_error", "%q: write deny or allow", m.OnError)
+	}
+	m.validateBounds(p)
+}
+
+func (m *Manifest) validateBounds(p setting.Problems) {
+	bound(p, "memory", int64(m.Memory), maxMemory, setting.Size(maxMemory).String())
+	bound(p, "deadline", int64(m.Deadline), int64(maxDeadline), maxDeadline.String())
+	bound(p, "max_hold", int64(m.MaxHold), maxHoldBytes, fmt.Sprint(maxHoldBytes))
+	bound(p, "context", int64(m.Context), abi.MaxContext, fmt.Sprint(abi.MaxContext))
+	bound(p, "fuel", m.Fuel, 1<<62, "2^62")
+	if len(m.Kinds) > maxKinds {
+		p.Addf("kinds", "has %d names; the most is %d", len(m.Kinds), maxKinds)
+	}
+}
+
+const maxKinds = 256
+
+// hooks are what this gateway calls.
+var hooks = []string{"on_request", "on_text"}
+
+// capabilities are what a plugin may be granted.
+var capabilities = []string{"headers", "log", "model"}
+
+// checkDigest compares the module with what its manifest promises.
+func (m *Manifest) checkDigest(digest [sha256.Size]byte) error {
+	if found := hex.EncodeToString(digest[:]); m.SHA256 != "" && !strings.EqualFold(m.SHA256, found) {
+		return fmt.Errorf("the manifest promises sha256 %s, but the module has %s", strings.ToLower(m.SHA256), found)
+	}
+	return nil
+}
+
+// grant settles what the plugin may do: what it asks for and was granted. Asking for what was not granted
+// is refused here, so that a plugin never runs with less than it needs.
+func (m *Manifest) grant(e *Entry) (map[string]bool, error) {
+	granted := map[string]bool{}
+	for _, c := range m.Capabilities {
+		if !slices.Contains(e.Capabilities, c) {
+			return nil, fmt.Errorf("its manifest asks for the capability %q, which is not granted: add it to the plugin's capabilities if it may have it", c)
+		}
+		granted[c] = true
+	}
+	return granted, nil
+}
+
+// fill takes from the manifest what the entry leaves open.
+func (m *Manifest) fill(e *Entry) {
+	if e.OnError == "" {
+		e.OnError = m.OnError
+	}
+	if e.Deadline == 0 {
+		e.Deadline = m.Deadline
+	}
+	if e.Memory == 0 {
+		e.Memory = m.Memory
+	}
+	if e.MaxHold == 0 {
+		e.MaxHold = m.MaxHold
+	}
+}

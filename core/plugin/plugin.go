@@ -1,0 +1,212 @@
+package plugin
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/nexus-gateway/nexus/core/sandbox"
+	"github.com/nexus-gateway/nexus/sdk/abi"
+)
+
+// A plugin is one module ready to run. It is shared by every snapshot that wants the same module with the
+// same settings, and never changes.
+type plugin struct {
+	name     string
+	entry    Entry
+	manifest Manifest
+	granted  map[string]bool
+	config   []byte // JSON
+	pool     *sandbox.Pool
+	buffers  buffers
+	meter    *meter
+	log      *slog.Logger
+
+	table, configure, onRequest, onText sandbox.Func
+	configures, seesRequests, seesTexts bool
+	textsOfRequest, textsOfReply        bool
+	allowed                             bool         // its failure lets the text pass
+	warned                              atomic.Int64 // when a failure was last logged, in Unix nanoseconds
+
+	key  string
+	refs int // guarded by Loader.mu
+}
+
+// buffers is a guest's buffer table. Every instance of a module must have the same: it is read once.
+type buffers struct{ in, inCap, edit, editCap, out, outCap uint32 }
+
+// start is run on each new instance: it reads where the buffers stand and hands over the configuration. The
+// first instance is made before there is a pool to look exports up in; begin starts it.
+func (p *plugin) start(ctx context.Context, g *sandbox.Guest) error {
+	if p.pool == nil {
+		return nil
+	}
+	at, err := g.Call(ctx, p.table)
+	if err != nil {
+		return err
+	}
+	raw, ok := g.Read(uint32(at), abi.TableSize)
+	if !ok {
+		return fmt.Errorf("%s says that its table stands at %d, which is outside its memory", abi.Buffers, uint32(at))
+	}
+	b := readTable(raw)
+	if err := b.check(g); err != nil {
+		return err
+	}
+	if p.buffers != (buffers{}) && p.buffers != b {
+		return errors.New("its buffers stand elsewhere in every instance")
+	}
+	if p.buffers == (buffers{}) {
+		p.buffers = b // begin's, before anyone else has the plugin
+	}
+	return p.tell(ctx, g)
+}
+
+// begin looks the exports up and starts the first instance.
+func (p *plugin) begin(ctx context.Context) error {
+	p.table, _ = p.pool.Func(abi.Buffers)
+	p.configure, p.configures = p.pool.Func(abi.Configure)
+	p.onRequest, p.seesRequests = p.pool.Func(abi.OnRequest)
+	p.onText, p.seesTexts = p.pool.Func(abi.OnText)
+	p.textsOfRequest = p.seesTexts && p.entry.sees(request)
+	p.textsOfReply = p.seesTexts && p.entry.sees(reply)
+	if err := p.agrees(); err != nil {
+		return err
+	}
+	g, err := p.pool.Get(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.pool.Put(g)
+	return p.start(ctx, g)
+}
+
+// agrees compares the hooks that are exported with those that the manifest names.
+func (p *plugin) agrees() error {
+	var exported []string
+	if p.seesRequests {
+		exported = append(exported, "on_request")
+	}
+	if p.seesTexts {
+		exported = append(exported, "on_text")
+	}
+	if named := slices.Sorted(slices.Values(p.manifest.Hooks)); !slices.Equal(named, exported) {
+		return fmt.Errorf("its manifest names the hooks %v, but the module exports %v", named, exported)
+	}
+	return nil
+}
+
+func readTable(b []byte) buffers {
+	u := binary.LittleEndian.Uint32
+	return buffers{
+		in: u(b[abi.TableInPtr:]), inCap: u(b[abi.TableInCap:]), edit: u(b[abi.TableEditPtr:]), editCap: u(b[abi.TableEditCap:]),
+		out: u(b[abi.TableOutPtr:]), outCap: u(b[abi.TableOutCap:]),
+	}
+}
+
+// maxBuffer bounds what the host copies out of a guest at a time.
+const maxBuffer = 16 << 20 // bytes
+
+func (b buffers) check(g *sandbox.Guest) error {
+	for _, part := range []struct {
+		name      string
+		ptr, size uint32
+		least     uint32
+	}{{"in", b.in, b.inCap, abi.MinIn}, {"edit", b.edit, b.editCap, 0}, {"out", b.out, b.outCap, 0}} {
+		if part.size < part.least || part.size > maxBuffer {
+			return fmt.Errorf("its %s buffer is %d bytes long; it must be %d to %d", part.name, part.size, part.least, maxBuffer)
+		}
+		if _, ok := g.Read(part.ptr, part.size); !ok {
+			return fmt.Errorf("its %s buffer at %d, %d bytes long, is outside its memory", part.name, part.ptr, part.size)
+		}
+	}
+	return nil
+}
+
+// tell hands the configuration to an instance.
+func (p *plugin) tell(ctx context.Context, g *sandbox.Guest) error {
+	if !p.configures {
+		if len(p.entry.Config) > 0 {
+			return errors.New("takes no configuration, but was given one")
+		}
+		return nil
+	}
+	if len(p.config) > int(p.buffers.inCap) {
+		return fmt.Errorf("its configuration is %d bytes long and does not fit its in buffer of %d", len(p.config), p.buffers.inCap)
+	}
+	g.Write(p.buffers.in, p.config)
+	word, err := g.Call(ctx, p.configure, uint64(len(p.config)))
+	if err != nil {
+		return err
+	}
+	r := abi.Result(word)
+	if r.Error() != 0 {
+		return fmt.Errorf("refuses its configuration: %s", p.reason(g, r))
+	}
+	if r != 0 {
+		return fmt.Errorf("answers %#x to its configuration, which means nothing", word)
+	}
+	return nil
+}
+
+// reason reads why a guest failed, made fit for a log line.
+func (p *plugin) reason(g *sandbox.Guest, r abi.Result) string {
+	const most = 256 // bytes
+	b, ok := g.Read(p.buffers.out, min(r.Hold(), p.buffers.outCap, most))
+	if !ok || len(b) == 0 {
+		return "no reason given"
+	}
+	return printable(b)
+}
+
+// printable replaces what would break a log line.
+func printable(b []byte) string {
+	out := make([]rune, 0, len(b))
+	for _, r := range string(b) {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			r = utf8.RuneError
+		}
+		out = append(out, r)
+	}
+	return string(out)
+}
+
+const capLog = "log"
+
+// hosts are the host functions a guest may import, those it was granted.
+func (p *plugin) hosts() []sandbox.HostFunc {
+	if !p.granted[capLog] {
+		return nil
+	}
+	return []sandbox.HostFunc{{
+		Module: abi.Module, Name: capLog,
+		Signature: sandbox.Signature{Params: []sandbox.Type{sandbox.I32, sandbox.I32}},
+		Func:      p.logLine,
+	}}
+}
+
+const maxLogLine = 512 // bytes
+
+// logLine is the host function log. Lines are charged for, so that the guest's own limits bound them.
+func (p *plugin) logLine(g *sandbox.Guest, stack []uint64) {
+	line, ok := g.Read(uint32(stack[0]), min(uint32(stack[1]), maxLogLine))
+	if !ok {
+		g.Stop(errors.New("log: the line is outside the guest's memory"))
+		return
+	}
+	g.Charge(1000 + 10*uint64(len(line)))
+	p.log.Info(printable(line), "plugin", p.name)
+}
+
+// close ends the plugin; the last set that holds it calls this.
+func (p *plugin) close() error {
+	if p.pool == nil {
+		return nil
+	}
+	return p.pool.Close()
+}

@@ -1,0 +1,128 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Errors are all the mistakes found in a policy, in the order of files and lines.
+type Errors []Mistake
+
+// A Mistake is one thing wrong with a policy.
+type Mistake struct {
+	File string
+	Line int
+	Text string
+}
+
+func (m Mistake) String() string { return fmt.Sprintf("%s:%d: %s", m.File, m.Line, m.Text) }
+
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, m := range e {
+		lines[i] = m.String()
+	}
+	return "policy: " + strings.Join(lines, "\n")
+}
+
+func (e Errors) sorted() Errors {
+	slices.SortFunc(e, func(a, b Mistake) int {
+		if c := strings.Compare(a.File, b.File); c != 0 {
+			return c
+		}
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return strings.Compare(a.Text, b.Text)
+	})
+	return slices.Compact(e)
+}
+
+func mistake(at *ast.Location, format string, args ...any) Mistake {
+	m := Mistake{Text: fmt.Sprintf(format, args...)}
+	if at != nil {
+		m.File, m.Line = at.File, at.Row
+	}
+	return m
+}
+
+// explain says in the author's words what the compiler found.
+func explain(errs ast.Errors) Errors {
+	list := make(Errors, 0, len(errs))
+	for _, err := range errs {
+		list = append(list, mistake(err.Location, "%s", meaning(err)))
+	}
+	return list.sorted()
+}
+
+func meaning(err *ast.Error) string {
+	if name, ok := strings.CutPrefix(err.Message, "undefined function "); ok && isRemoved(name) {
+		return fmt.Sprintf("the builtin %s may not be used in a policy", name)
+	}
+	d, ok := err.Details.(*ast.RefErrInvalidDetail)
+	if !ok || len(d.Ref) == 0 || !d.Ref[0].Equal(ast.InputRootDocument) || d.Pos >= len(d.Ref) {
+		return err.Message
+	}
+	text := fmt.Sprintf("%v is not in the input schema", d.Ref)
+	if name, ok := d.Ref[d.Pos].Value.(ast.String); ok {
+		if near := nearestPath(string(name), d.Ref[:d.Pos].String()); near != "" {
+			return text + ": did you mean " + near + "?"
+		}
+	}
+	return text
+}
+
+// nearestPath is the path of the schema that is meant by name below parent: one there if it resembles
+// name, else one anywhere; empty when nothing resembles it.
+func nearestPath(name, parent string) string {
+	best, least := "", 0
+	for _, p := range schemaPaths() {
+		at := strings.LastIndexByte(p, '.')
+		d := distance(name, p[at+1:])
+		if d > 1+len(name)/3 {
+			continue
+		}
+		score := 2 * d
+		if p[:at] != parent {
+			score++
+		}
+		if best == "" || score < least {
+			best, least = p, score
+		}
+	}
+	return best
+}
+
+// nearest is the one of names that most resembles name; empty when none does.
+func nearest(name string, names []string) string {
+	best, cost := "", 2+len(name)/3
+	for _, n := range names {
+		if d := distance(name, n); d < cost {
+			best, cost = n, d
+		}
+	}
+	return best
+}
+
+// distance is the number of single-byte edits between a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			d := diagonal
+			if a[i] != b[j] {
+				d = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], d
+		}
+	}
+	return row[len(b)]
+}

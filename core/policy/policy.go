@@ -1,0 +1,84 @@
+// Package policy lets Rego decide what becomes of a call: who may, where to, how much and what is
+// masked. It compiles a folder of policies strictly, builds of the input only what they read, evaluates
+// data.nexus.decision once a call within a deadline, and takes nothing for a yes that is not one.
+package policy
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/setting"
+)
+
+// Config says which policies decide, and what becomes of a call when they do not.
+type Config struct {
+	Enabled  bool          `yaml:"enabled" default:"true" doc:"Whether policies decide at all; false lets every call through to the pools of its model."`
+	Dir      string        `yaml:"dir" default:"" doc:"Folder of Rego files, read with all its subfolders; empty: the policies that Nexus ships."`
+	Data     string        `yaml:"data" default:"" doc:"JSON file that policies read as data; empty: data.json in the folder, if there is one."`
+	Deadline time.Duration `yaml:"deadline" default:"20ms" doc:"Time one decision may take. Evaluation is cancelled then, and given up at twice that time."`
+
+	OnError     string `yaml:"on_error" default:"deny" enum:"deny,allow" doc:"What becomes of a call when evaluation fails."`
+	OnUndefined string `yaml:"on_undefined" default:"deny" enum:"deny,allow" doc:"What becomes of a call when the policy gives no decision."`
+	OnTimeout   string `yaml:"on_timeout" default:"deny" enum:"deny,allow" doc:"What becomes of a call when the deadline passes."`
+	OnConflict  string `yaml:"on_conflict" default:"deny" enum:"deny,allow" doc:"What becomes of a call that several rules claim with equal priority."`
+	OnSchema    string `yaml:"on_schema" default:"deny" enum:"deny,allow" doc:"What becomes of a call when the decision has not the shape of decision.schema.json."`
+
+	Loose    bool      `yaml:"loose" default:"false" doc:"Accept policies that read input the schema does not know; such a path is always undefined."`
+	Headers  []string  `yaml:"headers" doc:"Request headers that policies may read as input.request.headers, in lower case."`
+	Keywords []string  `yaml:"keywords" doc:"Words looked for in the prompt's texts, for input.prompt.keywords; case is ignored in ASCII."`
+	Log      LogConfig `yaml:"decision_log" doc:"One JSON line for each decision."`
+}
+
+// LogConfig says where decisions are logged.
+type LogConfig struct {
+	To   string `yaml:"to" default:"" doc:"\"stdout\" or a file's path; empty: no decision log."`
+	Size int    `yaml:"size" default:"4096" doc:"Decisions kept while the log is slow; more are dropped and counted."`
+}
+
+const (
+	maxDeadline = time.Second
+	maxKeywords = 256
+	maxLogSize  = 1 << 20 // decisions
+)
+
+// secretHeaders carry credentials; no policy needs them and no decision log may see them.
+var secretHeaders = []string{"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"}
+
+// Validate reports what is wrong with c.
+func (c *Config) Validate(p setting.Problems) {
+	if c.Deadline <= 0 || c.Deadline > maxDeadline {
+		p.Addf("deadline", "is %v: must be more than 0 and at most %v", c.Deadline, maxDeadline)
+	}
+	for _, h := range c.Headers {
+		switch {
+		case h != strings.ToLower(h) || http.CanonicalHeaderKey(h) == h && h != "":
+			p.Addf("headers", "%q must be written in lower case", h)
+		case !isToken(h):
+			p.Addf("headers", "%q is not a header name", h)
+		case slices.Contains(secretHeaders, h):
+			p.Addf("headers", "%q carries a credential, which policies never see", h)
+		}
+	}
+	if len(c.Keywords) > maxKeywords {
+		p.Addf("keywords", "has %d words: at most %d", len(c.Keywords), maxKeywords)
+	}
+	if slices.Contains(c.Keywords, "") {
+		p.Addf("keywords", "an empty word is in every text")
+	}
+	if c.Log.Size < 1 || c.Log.Size > maxLogSize {
+		p.In("decision_log").Addf("size", "is %d: must be 1 to %d", c.Log.Size, maxLogSize)
+	}
+}
+
+// isToken reports whether s is an HTTP token, as header names must be.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,35 @@
+package policy
+
+import (
+	"testing"
+	"testing/fstest"
+	"time"
+)
+
+func testConfig() Config {
+	return Config{Deadline: time.Second, OnError: "deny", OnUndefined: "deny", OnTimeout: "deny", OnConflict: "deny", OnSchema: "deny", Log: LogConfig{Size: 16}}
+}
+
+// rego is a folder of one or more files, given as name, text, name, text…
+func rego(files ...string) Sources {
+	fsys := fstest.MapFS{}
+	for i := 0; i < len(files); i += 2 {
+		fsys[files[i]] = &fstest.MapFile{Data: []byte(files[i+1])}
+	}
+	return Sources{Files: fsys, Name: "p"}
+}
+
+func TestShippedPoliciesPassTheirTests(t *testing.T) {
+	r, err := Test(t.Context(), Shipped())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range r.Results {
+		if !one.Passed {
+			t.Errorf("%s:%d: %s: %s", one.File, one.Line, one.Name, one.Reason)
+		}
+	}
+	if r.Passed < 20 {
+		t.Errorf("passed %d tests, want all of them", r.Passed)
+	}
+}

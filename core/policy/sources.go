@@ -1,0 +1,192 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/nexus-gateway/nexus/policies"
+)
+
+// Sources is what a policy is compiled from.
+type Sources struct {
+	Files fs.FS    // *.rego, anywhere below; data.json at the root unless Data is set
+	Name  string   // what the folder is called in messages; put before every file's name
+	Data  []byte   // the JSON object read as data; nil: data.json of Files
+	From  string   // what Data is called in messages
+	Pools []string // the pools there are, read as data.gateway.pools; nil: any pool may be named
+}
+
+// Bounds on what is read.
+const (
+	maxFiles = 1000
+	maxRego  = 8 << 20  // bytes, all files together
+	maxData  = 64 << 20 // bytes
+)
+
+const dataFile = "data.json"
+
+// Shipped returns the policies that Nexus carries.
+func Shipped() Sources { return Sources{Files: policies.Shipped(), Name: "policies"} }
+
+// Sources returns what c names, for a gateway that has these pools.
+func (c *Config) Sources(pools []string) (Sources, error) {
+	src := Shipped()
+	if c.Dir != "" {
+		if info, err := os.Stat(c.Dir); err != nil {
+			return Sources{}, fmt.Errorf("policy: folder %s: %w", c.Dir, err)
+		} else if !info.IsDir() {
+			return Sources{}, fmt.Errorf("policy: %s is not a folder", c.Dir)
+		}
+		src = Sources{Files: os.DirFS(c.Dir), Name: filepath.ToSlash(c.Dir)}
+	}
+	src.Pools = pools
+	if c.Data == "" {
+		return src, nil
+	}
+	f, err := os.Open(c.Data)
+	if err != nil {
+		return Sources{}, fmt.Errorf("policy: data %s: %w", c.Data, err)
+	}
+	defer f.Close()
+	src.From = c.Data
+	src.Data, err = bounded(f, maxData, c.Data)
+	return src, err
+}
+
+// files is the text of a policy, read whole.
+type files struct {
+	rego  map[string]string // by name in messages
+	tests map[string]string
+	data  []byte
+	from  string // name of data in messages
+	pools []string
+	hash  string
+}
+
+// read takes in all of src at once, so that what is hashed is what is compiled.
+func (src Sources) read() (*files, error) {
+	if src.Files == nil {
+		pools := src.Pools
+		src = Shipped()
+		src.Pools = pools
+	}
+	f := &files{rego: map[string]string{}, tests: map[string]string{}, pools: slices.Sorted(slices.Values(src.Pools))}
+	if src.Pools == nil {
+		f.pools = nil
+	}
+	size := 0
+	err := fs.WalkDir(src.Files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return src.take(f, name, d, &size)
+	})
+	if err == nil {
+		err = src.readData(f)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("policy: read %s: %w", folder(src.Name), err)
+	}
+	if len(f.rego) == 0 {
+		return nil, fmt.Errorf("policy: %s holds no .rego file", folder(src.Name))
+	}
+	f.hash = f.sum()
+	return f, nil
+}
+
+// take reads one entry of the folder. Names that begin with a dot are left out: a mounted ConfigMap
+// keeps its files a second time under such names.
+func (src Sources) take(f *files, name string, d fs.DirEntry, size *int) error {
+	if name != "." && strings.HasPrefix(path.Base(name), ".") {
+		if d.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	}
+	if d.IsDir() || path.Ext(name) != ".rego" {
+		return nil
+	}
+	if len(f.rego)+len(f.tests) == maxFiles {
+		return fmt.Errorf("more than %d files", maxFiles)
+	}
+	b, err := readFile(src.Files, name, maxRego-*size)
+	if err != nil {
+		return err
+	}
+	*size += len(b)
+	into := f.rego
+	if strings.HasSuffix(name, "_test.rego") {
+		into = f.tests
+	}
+	into[path.Join(src.Name, name)] = string(b)
+	return nil
+}
+
+func (src Sources) readData(f *files) (err error) {
+	f.data, f.from = src.Data, src.From
+	if f.data != nil {
+		return nil
+	}
+	f.from = path.Join(src.Name, dataFile)
+	f.data, err = readFile(src.Files, dataFile, maxData)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.data, err = []byte("{}"), nil
+	}
+	return err
+}
+
+func readFile(fsys fs.FS, name string, limit int) ([]byte, error) {
+	file, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return bounded(file, limit, name)
+}
+
+func bounded(r io.Reader, limit int, name string) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > limit {
+		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
+	}
+	return b, nil
+}
+
+// sum is the hash of all that decides what is compiled.
+func (f *files) sum() string {
+	h := sha256.New()
+	part := func(s string) { fmt.Fprintf(h, "%d:", len(s)); io.WriteString(h, s) }
+	for _, set := range []map[string]string{f.rego, f.tests} {
+		for _, name := range slices.Sorted(maps.Keys(set)) {
+			part(name)
+			part(set[name])
+		}
+		part("")
+	}
+	part(string(f.data))
+	part(f.from)
+	if f.pools != nil {
+		part(strings.Join(f.pools, "\n"))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func folder(name string) string {
+	if name == "" {
+		return "the policy folder"
+	}
+	return name
+}

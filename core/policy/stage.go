@@ -1,0 +1,98 @@
+package policy
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+// Env is what a stage needs of the gateway round it; every member may be left out.
+type Env struct {
+	Fleet   Fleet                       // nil: input.backends is empty
+	Budget  func(*pipeline.Call) Budget // nil: there are no budgets
+	Metrics *Metrics                    // nil: nothing is counted
+	Log     *Log                        // nil: no decision log
+}
+
+// A Fleet tells the live state of the backends. It is asked only by policies that read it, by many calls
+// at once, and must not block.
+type Fleet interface {
+	// Backends yields each backend until yield returns false.
+	Backends(yield func(id string, b BackendState) bool)
+}
+
+// A BackendState is a backend as policies see it.
+type BackendState struct {
+	Pool     string
+	Healthy  bool
+	Inflight int           // calls it works on for this gateway
+	Waiting  int           // calls in its own queue
+	KVUsed   float64       // share of its KV cache in use
+	TTFT     time.Duration // median time to the first token
+	Price    float64       // of a token, in the operator's unit
+}
+
+// A Budget is what the caller has spent of what it may spend.
+type Budget struct {
+	UsedRatio float64
+	Remaining float64 // -1: no budget
+}
+
+// A Stage puts one decision on every call and refuses those that are denied.
+type Stage struct {
+	engine   *Engine
+	env      Env
+	plan     plan
+	keywords []string // lower case
+	headers  []header
+}
+
+type header struct {
+	canonical string
+	key       *ast.Term
+}
+
+var _ pipeline.Stage = (*Stage)(nil)
+
+// Stage returns the stage that decides by e. It holds nothing that must be closed.
+func (e *Engine) Stage(env Env) *Stage {
+	s := &Stage{engine: e, env: env, plan: planOf(e.reads)}
+	for _, word := range e.cfg.Keywords {
+		s.keywords = append(s.keywords, lowerASCII(word))
+	}
+	for _, h := range e.cfg.Headers {
+		s.headers = append(s.headers, header{http.CanonicalHeaderKey(h), ast.StringTerm(h)})
+	}
+	return s
+}
+
+// Handle decides, and passes on what is allowed. The headers of the decision are set on the reply.
+func (s *Stage) Handle(ctx context.Context, c *pipeline.Call, next pipeline.Handler) (*llm.Reply, error) {
+	v, err := s.decide(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	c.Decision = v.Decision
+	switch v.Action {
+	case pipeline.DenyIt:
+		return nil, v.refusal()
+	case pipeline.Respond:
+		return respond(c, v)
+	}
+	reply, err := next.Handle(ctx, c)
+	if err != nil || len(v.Headers) == 0 {
+		return reply, err
+	}
+	if reply.Header == nil {
+		reply.Header = http.Header{}
+	}
+	for name, value := range v.Headers {
+		reply.Header.Set(name, value)
+	}
+	return reply, nil
+}

@@ -1,0 +1,97 @@
+package quota
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// A settler sees to it that what was taken is settled: at once, or, when the store does not answer, a
+// few times more from the goroutine that owns it.
+type settler struct {
+	queue   chan pending
+	metrics *metrics
+}
+
+// pending is a settlement to repeat; the reservation is its own.
+type pending struct {
+	store Store
+	r     Reservation
+}
+
+const (
+	maxPending   = 4096 // settlements; beyond it they are dropped and counted
+	maxAttempts  = 6    // repetitions of one settlement
+	firstPause   = 100 * time.Millisecond
+	drainTimeout = time.Second
+)
+
+func newSettler(m *metrics) *settler {
+	return &settler{queue: make(chan pending, maxPending), metrics: m}
+}
+
+// settle settles r, now or later. It outlives the call: a caller who leaves still pays.
+func (s *settler) settle(ctx context.Context, store Store, r *Reservation) {
+	if store.Settle(context.WithoutCancel(ctx), r) != nil {
+		s.later(store, r)
+	}
+}
+
+// later puts a copy of r aside; the caller may use r on.
+func (s *settler) later(store Store, r *Reservation) {
+	p := pending{store, *r}
+	p.r.Charges = slices.Clone(r.Charges)
+	select {
+	case s.queue <- p:
+		s.metrics.pending.Inc()
+	default:
+		s.metrics.dropped.Inc()
+	}
+}
+
+func (s *settler) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-s.queue:
+			s.repeat(ctx, p)
+		}
+	}
+}
+
+// repeat tries p a few times, ever more slowly. One that ctx interrupts goes back for drain.
+func (s *settler) repeat(ctx context.Context, p pending) {
+	s.metrics.pending.Dec()
+	pause := firstPause
+	for range maxAttempts {
+		if p.store.Settle(context.WithoutCancel(ctx), &p.r) == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.later(p.store, &p.r)
+			return
+		case <-time.After(pause):
+		}
+		pause *= 2
+	}
+	s.metrics.dropped.Inc()
+}
+
+// drain tries each waiting settlement once more, within drainTimeout.
+func (s *settler) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	for {
+		select {
+		case p := <-s.queue:
+			s.metrics.pending.Dec()
+			if p.store.Settle(ctx, &p.r) != nil {
+				s.metrics.dropped.Inc()
+			}
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/tetratelabs/wazero"
+)
+
+// An Engine owns what outlives one module: the cache of compiled code, in memory and on disk.
+type Engine struct {
+	cache wazero.CompilationCache
+	once  sync.Once
+	err   error
+}
+
+// NewEngine makes an engine that keeps compiled code in dir, or in memory alone when dir is empty. The
+// directory is created with mode 0700 and refused if someone else can write to it: wazero maps the files
+// found there as executable code, guarded by nothing but a CRC.
+func NewEngine(dir string) (*Engine, error) {
+	if dir == "" {
+		return &Engine{cache: wazero.NewCompilationCache()}, nil
+	}
+	if err := privateDir(dir); err != nil {
+		return nil, fmt.Errorf("sandbox: cache directory %s: %w", dir, err)
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: cache directory %s: %w", dir, err)
+	}
+	return &Engine{cache: cache}, nil
+}
+
+// Close frees the compiled code. Every pool of this engine must be closed before.
+func (e *Engine) Close() error {
+	e.once.Do(func() { e.err = e.cache.Close(context.Background()) })
+	return e.err
+}
+
+// privateDir makes dir, or checks that it and all that lies in it belong to us alone.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		return private(path, info)
+	})
+}
+
+func private(path string, info os.FileInfo) error {
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is neither a file nor a directory", path)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s has mode %#o: others could put code there; make it 0700", path, info.Mode().Perm())
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to user %d, not to %d who runs this", path, st.Uid, os.Geteuid())
+	}
+	return nil
+}

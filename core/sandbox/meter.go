@@ -1,0 +1,447 @@
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+)
+
+// The meter rewrites a module so that it counts its own fuel and depth:
+//
+//   - two mutable i64 globals are added behind the module's own: the fuel left until the host is asked again,
+//     and the number of calls that may still nest;
+//   - each loop's header, each function that calls others, and straight code where it is long, take the cost
+//     of what has run from the fuel (see scan.go);
+//   - a function that calls others takes its weight from the depth when it is entered and gives it back when it
+//     is left: its body becomes a block, and return a branch out of it;
+//   - bulk operations pay by length once they have succeeded, so that they trap as they would have;
+//   - where fuel or depth falls below zero, the imported function tick is called: the host refills the fuel or
+//     ends the call. After memory.grow, the imported function grown is told;
+//   - the start function becomes an export, so that the host can run it under the same limits.
+//
+// What is added can be named by nothing in the module, because every index in it is checked against what it
+// had before. Custom sections are dropped but for the names of functions.
+const (
+	meterModule = "nexus:meter"
+	tickName    = "tick"  // () → ()
+	grownName   = "grown" // (pages asked for, what memory.grow answered) → ()
+	added       = 2       // functions imported by the meter
+
+	fuelExport  = "nexus:fuel"
+	depthExport = "nexus:depth"
+	startExport = "nexus:start"
+)
+
+const (
+	maxTable     = 1 << 20 // elements of all tables of a module together
+	maxSignature = 1000    // parameters, or results, as in browsers
+	bytesShift   = 3       // a unit pays for 8 bytes of a bulk memory operation
+)
+
+// A meter is one module being rewritten.
+type meter struct {
+	*module
+	out   []byte
+	fuel  uint32 // the index of the global
+	depth uint32
+	tick  uint32 // the index of the function
+	grown uint32
+	code  int // functions whose bodies have been rewritten
+
+	tickType, grownType uint32
+	blockTypes          map[string]uint32 // types that take nothing, by their results
+	scan                scan
+}
+
+// metered returns the rewritten module.
+func metered(wasm []byte) ([]byte, error) {
+	m, err := decode(wasm)
+	if err != nil {
+		return nil, err
+	}
+	w := &meter{module: m, blockTypes: map[string]uint32{}}
+	if err := w.check(); err != nil {
+		return nil, err
+	}
+	w.tick, w.grown = uint32(m.imported), uint32(m.imported)+1
+	w.fuel, w.depth = m.globals, m.globals+1
+	w.out = append(make([]byte, 0, len(wasm)+len(wasm)/3), wasm[:8]...)
+	w.addTypes()
+	if err := w.rewrite(); err != nil {
+		return nil, err
+	}
+	return w.out, nil
+}
+
+// check refuses what wazero would take, but at a price that no guest may ask for.
+func (w *meter) check() error {
+	for i, t := range w.types {
+		if len(t.Params) > maxSignature || len(t.Results) > maxSignature {
+			return fmt.Errorf("type %d has more than %d parameters or results", i, maxSignature)
+		}
+	}
+	for _, x := range w.exports {
+		if x.name == fuelExport || x.name == depthExport || x.name == startExport {
+			return fmt.Errorf("export %q has a name that the sandbox keeps for itself", x.name)
+		}
+	}
+	for i, t := range w.tables {
+		if t.bounds.Min > w.maxTable() {
+			return fmt.Errorf("table %d has %d elements, more than %d", i, t.bounds.Min, w.maxTable())
+		}
+	}
+	if w.start < 0 {
+		return nil
+	}
+	if w.start < w.imported {
+		return fmt.Errorf("the start function is an import")
+	}
+	if s := w.types[w.funcs[w.start]]; len(s.Params)+len(s.Results) > 0 {
+		return fmt.Errorf("the start function takes or gives values")
+	}
+	return nil
+}
+
+func (w *meter) maxTable() uint32 { return maxTable / uint32(max(len(w.tables), 1)) }
+
+// addTypes puts the types that the meter needs behind the module's own.
+func (w *meter) addTypes() {
+	add := func(s Signature) uint32 {
+		w.types = append(w.types, s)
+		return uint32(len(w.types) - 1)
+	}
+	for _, f := range w.funcs[w.imported:] {
+		results := w.types[f].Results
+		if _, known := w.blockTypes[string(typeBytes(results))]; len(results) > 1 && !known {
+			w.blockTypes[string(typeBytes(results))] = add(Signature{Results: results})
+		}
+	}
+	w.tickType = add(Signature{})
+	w.grownType = add(Signature{Params: []Type{I32, I32}})
+}
+
+func typeBytes(types []Type) []byte {
+	b := make([]byte, len(types))
+	for i, t := range types {
+		b[i] = byte(t)
+	}
+	return b
+}
+
+// shift is the index that a function has in the rewritten module.
+func (w *meter) shift(f uint32) uint32 {
+	if f < uint32(w.imported) {
+		return f
+	}
+	return f + added
+}
+
+// rewrite emits all sections in order, those that the module lacks included where the meter adds to them.
+func (w *meter) rewrite() error {
+	writers := map[byte]func(*reader){
+		secType: w.typeSection, secImport: w.importSection, secTable: w.tableSection, secGlobal: w.globalSection,
+		secExport: w.exportSection, secElement: w.elementSection, secCode: w.codeSection, secData: w.dataSection,
+	}
+	for _, id := range sectionOrder {
+		s, present := w.section(id)
+		write := writers[id]
+		switch {
+		case id == secStart:
+		case write != nil && (present || id == secType || id == secImport || id == secGlobal || id == secExport):
+			if err := w.emit(s, id, write); err != nil {
+				return err
+			}
+		case present:
+			w.wrap(id, func() { w.out = append(w.out, w.wasm[s.start:s.end]...) })
+		}
+	}
+	if w.code != len(w.funcs)-w.imported {
+		return fmt.Errorf("%d functions, but %d bodies", len(w.funcs)-w.imported, w.code)
+	}
+	w.names()
+	return nil
+}
+
+func (w *meter) section(id byte) (section, bool) {
+	i := slices.IndexFunc(w.sections, func(s section) bool { return s.id == id })
+	if i < 0 {
+		return section{}, false
+	}
+	return w.sections[i], true
+}
+
+// emit writes a section by a function that gets a reader of the old content, or of a lone 0 if there was none.
+func (w *meter) emit(s section, id byte, write func(*reader)) error {
+	r := &reader{b: w.wasm[:s.end], at: s.start}
+	if s.end == 0 {
+		r = &reader{b: []byte{0}}
+	}
+	w.wrap(id, func() { write(r) })
+	if r.err == nil && r.at != len(r.b) {
+		r.fail("section %d ends at byte %d, but its content at %d", id, len(r.b), r.at)
+	}
+	return r.err
+}
+
+// wrap writes a section, its size first: five bytes are kept for it, as any number of bytes up to that is valid.
+func (w *meter) wrap(id byte, content func()) {
+	w.out = append(w.out, id)
+	w.sized(content)
+}
+
+func (w *meter) sized(content func()) {
+	at := len(w.out)
+	w.out = append(w.out, 0, 0, 0, 0, 0)
+	content()
+	n := uint32(len(w.out) - at - 5)
+	for i := range 5 {
+		w.out[at+i] = byte(n>>(7*i))&0x7f | 0x80
+	}
+	w.out[at+4] &= 0x7f
+}
+
+func (w *meter) u32(v uint32) { w.out = appendU32(w.out, v) }
+
+func (w *meter) text(s string) {
+	w.u32(uint32(len(s)))
+	w.out = append(w.out, s...)
+}
+
+func appendU32(b []byte, v uint32) []byte {
+	for ; v >= 0x80; v >>= 7 {
+		b = append(b, byte(v)|0x80)
+	}
+	return append(b, byte(v))
+}
+
+func appendS64(b []byte, v int64) []byte {
+	for v < -0x40 || v > 0x3f {
+		b = append(b, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(b, byte(v)&0x7f)
+}
+
+func (w *meter) typeSection(r *reader) {
+	r.at = len(r.b)
+	w.u32(uint32(len(w.types)))
+	for _, t := range w.types {
+		w.out = append(w.out, 0x60)
+		for _, list := range [][]Type{t.Params, t.Results} {
+			w.u32(uint32(len(list)))
+			w.out = append(w.out, typeBytes(list)...)
+		}
+	}
+}
+
+func (w *meter) importSection(r *reader) {
+	n := r.count()
+	w.u32(uint32(n + added))
+	w.out = append(w.out, r.take(uint32(len(r.b)-r.at))...)
+	for _, f := range []struct {
+		name string
+		typ  uint32
+	}{{tickName, w.tickType}, {grownName, w.grownType}} {
+		w.text(meterModule)
+		w.text(f.name)
+		w.out = append(w.out, byte(ExternFunc))
+		w.u32(f.typ)
+	}
+}
+
+// tableSection bounds every table: its elements lie in the host's memory, not in the guest's.
+func (w *meter) tableSection(r *reader) {
+	r.at = len(r.b)
+	w.u32(uint32(len(w.tables)))
+	for _, t := range w.tables {
+		most := w.maxTable()
+		if t.bounds.HasMax {
+			most = min(most, t.bounds.Max)
+		}
+		w.out = append(w.out, byte(t.elem), 1)
+		w.u32(t.bounds.Min)
+		w.u32(most)
+	}
+}
+
+func (w *meter) globalSection(r *reader) {
+	n := r.count()
+	w.u32(uint32(n + 2))
+	for range n {
+		w.out = append(w.out, byte(r.valtype()), r.byte())
+		w.expression(r)
+	}
+	for range 2 {
+		w.out = append(w.out, byte(I64), 1, opI64Const, 0, opEnd)
+	}
+}
+
+func (w *meter) exportSection(r *reader) {
+	r.at = len(r.b)
+	all := append(slices.Clone(w.exports), exported{fuelExport, ExternGlobal, w.fuel}, exported{depthExport, ExternGlobal, w.depth})
+	if w.start >= 0 {
+		all = append(all, exported{startExport, ExternFunc, uint32(w.start)})
+	}
+	w.u32(uint32(len(all)))
+	for i, x := range all {
+		if x.kind == ExternFunc {
+			x.index = w.shift(x.index)
+		} else if x.kind == ExternGlobal && i < len(w.exports) && x.index >= w.globals {
+			r.err = fmt.Errorf("export %q: no global %d", x.name, x.index)
+		}
+		w.text(x.name)
+		w.out = append(w.out, byte(x.kind))
+		w.u32(x.index)
+	}
+}
+
+// expression copies a constant expression.
+func (w *meter) expression(r *reader) {
+	for r.err == nil {
+		at := r.at
+		op := r.byte()
+		switch op {
+		case opI32Const:
+			r.signed(32)
+		case opI64Const:
+			r.signed(64)
+		case opF32Const:
+			r.take(4)
+		case opF64Const:
+			r.take(8)
+		case opGlobalGet:
+			index(r, "global", int(w.globals))
+		case opRefNull:
+			r.reftype()
+		case opVector:
+			if r.byte() != vecConst {
+				r.fail("opcode 0xfd at byte %d in a constant expression", at)
+			}
+			r.take(16)
+		case opRefFunc:
+			w.out = append(w.out, op)
+			w.u32(w.shift(w.funcIndex(r)))
+			continue
+		case opEnd:
+		default:
+			r.fail("opcode %#x at byte %d in a constant expression", op, at)
+		}
+		w.out = append(w.out, r.b[at:r.at]...)
+		if op == opEnd {
+			return
+		}
+	}
+}
+
+// elementSection copies the segments of all eight kinds: bit 0 is passive or declarative, bit 1 gives a table
+// or tells declarative from passive, bit 2 has expressions instead of indices.
+func (w *meter) elementSection(r *reader) {
+	n := r.count()
+	w.u32(uint32(n))
+	for range n {
+		flag := r.u32()
+		if flag > 7 {
+			r.fail("element segment of unknown kind %d before byte %d", flag, r.at)
+		}
+		w.u32(flag)
+		if flag&1 == 0 {
+			if flag&2 != 0 {
+				w.u32(r.u32())
+			}
+			w.expression(r)
+		}
+		if flag&3 != 0 {
+			w.out = append(w.out, r.byte())
+		}
+		w.elements(r, flag&4 != 0)
+		if r.err != nil {
+			return
+		}
+	}
+}
+
+func (w *meter) elements(r *reader, expressions bool) {
+	n := r.count()
+	w.u32(uint32(n))
+	for range n {
+		if expressions {
+			w.expression(r)
+		} else {
+			w.u32(w.shift(w.funcIndex(r)))
+		}
+		if r.err != nil {
+			return
+		}
+	}
+}
+
+func (w *meter) dataSection(r *reader) {
+	n := r.count()
+	w.u32(uint32(n))
+	for range n {
+		flag := r.u32()
+		w.u32(flag)
+		switch flag {
+		case 0:
+			w.expression(r)
+		case 1:
+		case 2:
+			w.u32(r.u32())
+			w.expression(r)
+		default:
+			r.fail("data segment of unknown kind %d before byte %d", flag, r.at)
+		}
+		b := r.take(r.u32())
+		w.u32(uint32(len(b)))
+		w.out = append(w.out, b...)
+		if r.err != nil {
+			return
+		}
+	}
+}
+
+// names copies the names of functions, so that a trap's stack can be read. A name section that cannot be read
+// is dropped: nothing depends on it.
+func (w *meter) names() {
+	for _, s := range w.sections {
+		if s.id != secCustom {
+			continue
+		}
+		r := &reader{b: w.wasm[:s.end], at: s.start}
+		if r.name() == "name" {
+			w.functionNames(r)
+			return
+		}
+	}
+}
+
+func (w *meter) functionNames(r *reader) {
+	for r.more() {
+		id, size := r.byte(), r.u32()
+		if id != 1 {
+			r.take(size)
+			continue
+		}
+		before := len(w.out)
+		w.wrap(secCustom, func() {
+			w.text("name")
+			w.out = append(w.out, id)
+			w.sized(func() { w.nameMap(r) })
+		})
+		if r.err != nil {
+			w.out = w.out[:before]
+		}
+		return
+	}
+}
+
+func (w *meter) nameMap(r *reader) {
+	n := r.count()
+	w.u32(uint32(n))
+	for range n {
+		w.u32(w.shift(w.funcIndex(r)))
+		w.text(r.name())
+		if r.err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,101 @@
+// Package sandbox runs untrusted WebAssembly within fuel, time, stack and memory, so that a guest that is
+// wrong, slow or hostile hurts its own call alone.
+//
+// An Engine keeps what outlives a module (the compilation cache). Engine.Load turns a module into a Pool of
+// instances; a Guest is one instance, held by one goroutine between Pool.Get and Pool.Put. The module is
+// rewritten when it is loaded (see meter.go): it counts its own fuel and call depth, and asks the host every
+// few thousand instructions whether it may go on.
+//
+// Close guests (Put) before their Pool, and every Pool before its Engine.
+package sandbox
+
+import (
+	"context"
+	"time"
+)
+
+// A Type is a WebAssembly value type of a function's signature, in its binary encoding.
+type Type byte
+
+// The number types, and the others that a signature may name.
+const (
+	I32       Type = 0x7f
+	I64       Type = 0x7e
+	F32       Type = 0x7d
+	F64       Type = 0x7c
+	V128      Type = 0x7b
+	FuncRef   Type = 0x70
+	ExternRef Type = 0x6f
+)
+
+var typeNames = map[Type]string{I32: "i32", I64: "i64", F32: "f32", F64: "f64", V128: "v128", FuncRef: "funcref", ExternRef: "externref"}
+
+func (t Type) String() string {
+	if s, ok := typeNames[t]; ok {
+		return s
+	}
+	return "unknown type"
+}
+
+// A Signature is what a function takes and gives.
+type Signature struct{ Params, Results []Type }
+
+// Limits bound what one guest may use. Zero fields take the defaults named here.
+type Limits struct {
+	Deadline time.Duration // wall time of one call, host functions included; 0: 10 ms
+	Startup  time.Duration // wall time of each call that readies a new instance, in place of Deadline and Fuel; 0: 1 s
+	Fuel     uint64        // units of one call, roughly instructions; 0: the deadline alone bounds a call
+	Memory   uint32        // pages of 64 KiB of one instance; 0: 256 (16 MiB)
+	Depth    uint32        // nested calls, large frames counting for several; 0: 4096
+}
+
+const (
+	defaultDeadline = 10 * time.Millisecond
+	defaultStartup  = time.Second
+	defaultMemory   = 256  // pages
+	defaultDepth    = 4096 // calls
+	maxMemory       = 65536
+)
+
+func (l Limits) withDefaults() Limits {
+	if l.Deadline <= 0 {
+		l.Deadline = defaultDeadline
+	}
+	if l.Startup <= 0 {
+		l.Startup = defaultStartup
+	}
+	if l.Memory == 0 {
+		l.Memory = defaultMemory
+	}
+	l.Memory = min(l.Memory, maxMemory)
+	if l.Depth == 0 {
+		l.Depth = defaultDepth
+	}
+	return l
+}
+
+// A HostFunc is a function that the guest may import. Func gets the guest and the raw stack: parameters in,
+// results out, each in its own slot, i32 and f32 in the lower half with the upper half zero. It must not keep
+// the stack, and it runs on the guest's time: what it does for long it pays for with Guest.Charge.
+type HostFunc struct {
+	Module, Name string
+	Signature
+	Func func(g *Guest, stack []uint64)
+}
+
+// Options say how a module is run.
+type Options struct {
+	Name      string // in errors
+	Limits    Limits
+	Hosts     []HostFunc
+	WASI      bool // provide stub WASI: no files, no network, no arguments, no environment
+	Clock     bool // WASI's clocks are real; otherwise they only count readings
+	Random    bool // WASI's random is real; otherwise it is the same sequence in every instance
+	Instances int  // most instances at a time; 0: GOMAXPROCS
+	// Start is run on each new instance after its start function and _initialize, each of its calls bounded by
+	// Limits.Startup as theirs are; an error discards the instance. nil: nothing.
+	Start func(context.Context, *Guest) error
+	// Log gets what the guest writes to stdout and stderr, line by line and bounded per call; it may be called
+	// by several guests at once and must not keep the line. nil: dropped.
+	Log func(line []byte)
+}

@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+// write sends the reply, an event at a time, and flushes whenever the next one is not there yet.
+func (s *Server) write(x *exchange, c *pipeline.Call, reply *llm.Reply) {
+	p := printer{x: x}
+	defer p.end()
+	chunk, err := reply.Stream.Next()
+	if err != nil {
+		s.failFirst(x, err)
+		return
+	}
+	p.header(c, reply, chunk)
+	for err == nil {
+		if err := p.chunk(chunk); err != nil {
+			return // the caller is gone; closing the stream cancels the backend
+		}
+		chunk, err = reply.Stream.Next()
+	}
+	if err != io.EOF && !gone(x.r.Context()) {
+		p.breakOff(s, err)
+	}
+}
+
+// failFirst answers a reply that failed before its first chunk, which can still be told with a status.
+func (s *Server) failFirst(x *exchange, err error) {
+	if err == io.EOF {
+		err = &pipeline.Refusal{Kind: pipeline.BadGateway, Stage: "server", Code: "empty_answer", Reason: "The backend's answer was empty."}
+	}
+	s.fail(x.w, x.r, err)
+}
+
+// gone reports whether the caller has left, as opposed to the gateway stopping.
+func gone(ctx context.Context) bool {
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStopping)
+}
+
+// A printer writes one reply.
+type printer struct {
+	x       *exchange
+	stream  bool      // events, as opposed to one body
+	dirty   bool      // written but not flushed
+	renewed time.Time // when the write deadline was last set
+}
+
+// deadlineStep is how stale a write deadline may grow before it is set again, as a share of the time that
+// a write has: setting it for every event would cost more than the event.
+const deadlineStep = 8
+
+func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
+	h := p.x.w.Header()
+	for name, values := range reply.Header {
+		h[name] = values
+	}
+	for name, value := range c.Decision.Headers {
+		h.Set(name, value)
+	}
+	for name, values := range c.Headers {
+		h[name] = values
+	}
+	p.stream = first.Kind != llm.Body
+	if p.stream {
+		h["Cache-Control"] = []string{"no-cache"}
+		h["X-Accel-Buffering"] = []string{"no"}
+	} else {
+		h["Content-Length"] = []string{strconv.Itoa(len(first.Raw))}
+	}
+	if c.Outcome.Backend != "" {
+		h["X-Nexus-Backend"] = []string{c.Outcome.Backend}
+	}
+	p.renew()
+	p.x.w.WriteHeader(reply.Status)
+}
+
+func (p *printer) renew() {
+	write := p.x.config.Timeouts.Write
+	if now := time.Now(); now.Sub(p.renewed) > write/deadlineStep {
+		p.renewed = now
+		_ = p.x.control.SetWriteDeadline(now.Add(write))
+	}
+}
+
+func (p *printer) chunk(c llm.Chunk) error {
+	if len(c.Raw) > 0 {
+		p.renew()
+		if _, err := p.x.w.Write(c.Raw); err != nil {
+			return err
+		}
+		p.dirty = true
+	}
+	if !p.stream || c.More || !p.dirty {
+		return nil
+	}
+	p.dirty = false
+	p.renew()
+	return p.x.control.Flush()
+}
+
+// breakOff ends a stream that cannot be finished: an error event, no [DONE], and a connection that ends
+// without the chunked terminator, so that no client can take the answer for whole.
+func (p *printer) breakOff(s *Server, err error) {
+	if p.stream {
+		_, e := s.describe(p.x.w, p.x.r, err)
+		_, _ = p.x.w.Write(llm.AppendEvent(nil, "", llm.AppendError(nil, e)))
+		p.renewed = time.Time{}
+		p.renew()
+		_ = p.x.control.Flush()
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// end lifts the write deadline, which would otherwise meet the connection's next reply.
+func (p *printer) end() { _ = p.x.control.SetWriteDeadline(time.Time{}) }

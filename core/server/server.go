@@ -1,0 +1,123 @@
+// Package server takes calls over HTTP and writes their replies: it bounds what a caller may send and how
+// slowly, hands each call to the current snapshot, flushes every event of a stream, and is the one place
+// that turns a refusal into a status and an OpenAI error.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+// A Snapshot answers calls under one configuration. Release gives it back once the reply is closed.
+type Snapshot interface {
+	pipeline.Handler
+	Release()
+}
+
+// A Server is the data listener.
+type Server struct {
+	config   atomic.Pointer[Config]
+	snapshot func() Snapshot
+	log      *slog.Logger
+	http     *http.Server
+	abort    context.CancelCauseFunc // ends the streams that outlive the drain limit
+}
+
+// New returns a server that asks snapshot for the current configuration at each call; snapshot never
+// returns nil.
+func New(c Config, snapshot func() Snapshot, log *slog.Logger) *Server {
+	s := &Server{snapshot: snapshot, log: log}
+	s.config.Store(&c)
+	base, abort := context.WithCancelCause(context.Background())
+	s.abort = abort
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	s.http = &http.Server{
+		Handler:           s.guarded(s.routes()),
+		ReadHeaderTimeout: c.Timeouts.ReadHeader,
+		IdleTimeout:       c.Timeouts.Idle,
+		MaxHeaderBytes:    int(c.MaxHeader) - headerSlack,
+		Protocols:         protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// headerSlack is what net/http adds to MaxHeaderBytes before it answers 431.
+const headerSlack = 4096
+
+// Configure makes the limits of c count for the calls that follow.
+func (s *Server) Configure(c Config) { s.config.Store(&c) }
+
+// bodyRoutes are the endpoints with a request body, the busiest first: the router tries them in order.
+var bodyRoutes = []llm.Endpoint{
+	llm.Chat, llm.Completions, llm.Embeddings, llm.Responses, llm.Rerank, llm.Score, llm.Tokenize,
+}
+
+func (s *Server) routes() http.Handler {
+	r := mux.NewRouter().SkipClean(true)
+	for _, e := range bodyRoutes {
+		r.Path(e.Path()).Methods(http.MethodPost).Handler(s.answer(e))
+	}
+	r.Path("/v1/models").Methods(http.MethodGet).Handler(s.answer(llm.Models))
+	r.Path("/v1/models/{id:.+}").Methods(http.MethodGet).Handler(s.answer(llm.Models))
+	r.NotFoundHandler = s.decline(&pipeline.Refusal{
+		Kind: pipeline.NotFound, Stage: "server", Code: "unknown_url",
+		Reason: "No such path. The gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/rerank, /v1/score, /tokenize and /v1/models.",
+	})
+	r.MethodNotAllowedHandler = s.decline(&pipeline.Refusal{
+		Kind: pipeline.Invalid, Status: http.StatusMethodNotAllowed, Stage: "server", Code: "method_not_allowed",
+		Reason: "This path does not take that method: send POST, or GET for /v1/models.",
+	})
+	return r
+}
+
+// Serve answers calls from l until Shutdown; it returns nil after that.
+func (s *Server) Serve(l net.Listener) error {
+	t := s.config.Load().TLS
+	var err error
+	if t.Cert != "" {
+		err = s.http.ServeTLS(l, t.Cert, t.Key)
+	} else {
+		err = s.http.Serve(l)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("server: %s: %w", l.Addr(), err)
+}
+
+var errStopping = errors.New("the gateway is stopping")
+
+// Shutdown takes no new connections and waits for running calls. Those still running when ctx ends get an
+// error event and up to lastWords to take it.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err == nil {
+		return nil
+	}
+	s.abort(errStopping)
+	last, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	if s.http.Shutdown(last) != nil {
+		_ = s.http.Close()
+	}
+	return fmt.Errorf("server: streams were cut at the drain limit: %w", err)
+}
+
+const lastWords = 5 * time.Second

@@ -1,0 +1,166 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A sink writes access-log lines from a goroutine of its own, so that no call waits for the log. Lines that do
+// not fit the buffer while a write is stuck, and lines that a write loses, are dropped and counted. A nil *sink
+// drops everything unseen.
+type sink struct {
+	out     io.Writer
+	file    io.Closer // nil: out is not ours to close
+	limit   int       // bytes held
+	dropped prometheus.Counter
+	lines   sync.Pool // *[]byte
+	wake    chan struct{}
+	done    chan struct{} // closed when the writer has ended
+	torn    []byte        // the end of a line whose beginning has been written; the writer's own
+
+	mu      sync.Mutex
+	pending []byte
+	started bool
+	closed  bool
+}
+
+// openLog opens what Config.AccessLog names.
+func openLog(name string, limit int, dropped prometheus.Counter) (*sink, error) {
+	switch name {
+	case "off":
+		return nil, nil
+	case "stdout":
+		return newSink(os.Stdout, nil, limit, dropped), nil
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return newSink(f, f, limit, dropped), nil
+}
+
+func newSink(out io.Writer, file io.Closer, limit int, dropped prometheus.Counter) *sink {
+	s := &sink{out: out, file: file, limit: limit, dropped: dropped}
+	s.lines.New = func() any { return new(make([]byte, 0, 1<<10)) }
+	s.wake = make(chan struct{}, 1)
+	s.done = make(chan struct{})
+	return s
+}
+
+const maxPooledLine = 16 << 10 // bytes; a longer line's buffer is let go
+
+func (s *sink) write(e *entry) {
+	if s == nil {
+		return
+	}
+	buf := s.lines.Get().(*[]byte)
+	*buf = appendLine((*buf)[:0], e)
+	if !s.add(*buf) {
+		s.dropped.Inc()
+	}
+	if cap(*buf) <= maxPooledLine {
+		s.lines.Put(buf)
+	}
+}
+
+// add holds line for the writer and reports whether there was room.
+func (s *sink) add(line []byte) bool {
+	s.mu.Lock()
+	if s.closed || len(s.pending)+len(line) > s.limit {
+		s.mu.Unlock()
+		return false
+	}
+	s.pending = append(s.pending, line...)
+	if !s.started {
+		s.started = true
+		go s.run()
+	}
+	s.mu.Unlock()
+	s.nudge()
+	return true
+}
+
+func (s *sink) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run writes what is held, as much at a time as has gathered, until the sink is closed and nothing is left.
+func (s *sink) run() {
+	defer close(s.done)
+	var batch []byte
+	for range s.wake {
+		s.mu.Lock()
+		batch, s.pending = s.pending, batch[:0]
+		closed := s.closed
+		s.mu.Unlock()
+		s.flush(batch)
+		if closed {
+			s.dropped.Add(float64(min(len(s.torn), 1)))
+			return
+		}
+	}
+}
+
+// flush writes batch. What a failed write leaves of a line already begun is kept and written first next
+// time, so that the log never holds half a line before a whole one; the lines after it are lost.
+func (s *sink) flush(batch []byte) {
+	if len(s.torn) > 0 {
+		n, err := s.out.Write(s.torn)
+		s.torn = append(s.torn[:0], s.torn[n:]...)
+		if err != nil {
+			s.lose(batch)
+			return
+		}
+	}
+	if len(batch) == 0 {
+		return
+	}
+	n, err := s.out.Write(batch)
+	if err == nil {
+		return
+	}
+	rest := batch[n:]
+	if n > 0 && batch[n-1] != '\n' {
+		end := bytes.IndexByte(rest, '\n') + 1
+		s.torn = append(s.torn[:0], rest[:end]...)
+		rest = rest[end:]
+	}
+	s.lose(rest)
+}
+
+func (s *sink) lose(lines []byte) {
+	s.dropped.Add(float64(bytes.Count(lines, []byte{'\n'})))
+}
+
+// close writes what is held and ends the writer. A writer still stuck when ctx ends is left behind with what
+// it holds: nothing can interrupt a write to a pipe that nobody reads.
+func (s *sink) close(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	s.closed = true
+	started := s.started
+	s.mu.Unlock()
+	if started {
+		s.nudge()
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+			return fmt.Errorf("telemetry: write what is left of the access log: %w", context.Cause(ctx))
+		}
+	}
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}

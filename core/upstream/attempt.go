@@ -1,0 +1,265 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+// Bounds of what a backend may send.
+const (
+	maxEvent = 1 << 20   // bytes of one SSE event
+	maxReply = 256 << 20 // bytes of a reply that is not streamed
+	maxError = 64 << 10  // bytes read of an error reply
+)
+
+// attempt sends the call to one backend and returns its reply once the first of it is there, or a fault.
+func (u *Upstream) attempt(ctx context.Context, c *pipeline.Call, p *pool, b *backend) (*llm.Reply, *fault) {
+	o, err := u.render(c, p, b)
+	if err != nil {
+		b.peer.health.abandon()
+		return nil, &fault{refusal: broken("the request could not be prepared", err)}
+	}
+	c.Outcome.Backend, c.Outcome.Pool, c.Outcome.Sent = b.id, p.name, time.Now()
+	c.Outcome.Attempts++
+	b.peer.inflight.Add(1)
+	end := func(error) {}
+	if u.trace != nil {
+		ctx, end = u.trace(ctx, c, b.id)
+	}
+	w := newWatch(ctx, p.timeouts, b.peer.wire)
+	done := func(err error) {
+		b.peer.inflight.Add(-1)
+		end(err)
+	}
+	reply, f := u.exchange(c, b, o, w, done)
+	u.judge(ctx, c, b, f)
+	if f != nil {
+		done(f.refusal)
+	}
+	return reply, f
+}
+
+// judge tells the backend's health and the metrics what came of the attempt.
+func (u *Upstream) judge(ctx context.Context, c *pipeline.Call, b *backend, f *fault) {
+	switch {
+	case f == nil:
+		b.peer.health.succeed()
+		u.count.attempt(b.id, "ok")
+	case ctx.Err() != nil:
+		b.peer.health.abandon()
+		u.count.attempt(b.id, "abandoned")
+	case f.reply != nil && (f.reply.Status < 500 || f.reply.Status == http.StatusInternalServerError):
+		// The backend lives: 4xx are the caller's, and a single 500 is a request's own misfortune.
+		b.peer.health.succeed()
+		u.count.attempt(b.id, "status_"+strconv.Itoa(f.reply.Status/100)+"xx")
+	default:
+		if b.peer.health.fail(time.Now()) {
+			u.count.ejected(b.id)
+		}
+		u.count.attempt(b.id, "failed")
+	}
+}
+
+// exchange sends one request and reads the start of the answer. On success done belongs to the reply's stream.
+func (u *Upstream) exchange(c *pipeline.Call, b *backend, o order, w *watch, done func(error)) (*llm.Reply, *fault) {
+	response, err := send(c, b, o.body, w)
+	if err != nil {
+		w.drop()
+		return nil, connectionFault(w.cause(err), err)
+	}
+	c.Outcome.Status = response.StatusCode
+	w.enter(c.Outcome.Sent, w.timeouts.FirstToken, errFirstToken)
+	switch {
+	case response.StatusCode != http.StatusOK:
+		return nil, statusFault(response, w)
+	case isEventStream(response.Header):
+		return newStream(c, o, w, response, done)
+	}
+	return whole(c, w, response, done)
+}
+
+// send writes the request and reads the response's head. A connection that served before and turns out
+// dead without a byte of answer was closed while idle, so the request is sent again on a new one.
+func send(c *pipeline.Call, b *backend, body []byte, w *watch) (*http.Response, error) {
+	for fresh := false; ; fresh = true {
+		conn, err := b.peer.wire.take(w.ctx, fresh)
+		if err != nil {
+			return nil, err
+		}
+		w.hold(conn)
+		w.enter(c.Outcome.Sent, w.timeouts.Headers, errHeaders)
+		response, err := exchangeHeads(c, b, body, conn)
+		var silent silence
+		if err == nil || !conn.reused || !errors.As(err, &silent) || !dead(err) || w.ctx.Err() != nil {
+			return response, err
+		}
+		w.drop()
+	}
+}
+
+// posted stands for our request when net/http reads the response to it.
+var posted = &http.Request{Method: http.MethodPost}
+
+func exchangeHeads(c *pipeline.Call, b *backend, body []byte, conn *conn) (*http.Response, error) {
+	head := heads.Get().(*[]byte)
+	defer heads.Put(head)
+	*head = appendHead((*head)[:0], c, b, len(body))
+	var sent error
+	if len(body) <= cap(*head)-len(*head) {
+		*head = append(*head, body...)
+		_, sent = conn.Write(*head)
+	} else {
+		parts := net.Buffers{*head, body}
+		_, sent = parts.WriteTo(conn.Conn)
+	}
+	response, err := conn.readResponse(posted) // even after a failed write: a backend may answer and close early
+	if err != nil && sent != nil {
+		return nil, silence{sent}
+	}
+	return response, err
+}
+
+// heads are buffers for a request's head, with the body behind it when it is short.
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
+
+func appendHead(dst []byte, c *pipeline.Call, b *backend, length int) []byte {
+	dst = append(dst, "POST "...)
+	dst = append(dst, b.prefix...)
+	dst = append(dst, c.Route.Path()...)
+	dst = append(dst, " HTTP/1.1\r\n"...)
+	dst = append(dst, b.header...)
+	// Unique for each attempt: engines take it as the id of the request in flight.
+	dst = append(append(dst, "X-Request-Id: "...), c.ID...)
+	dst = strconv.AppendInt(append(dst, '-'), int64(c.Outcome.Attempts), 10)
+	if c.Trace.Parent != "" {
+		dst = append(append(dst, "\r\nTraceparent: "...), c.Trace.Parent...)
+	}
+	if c.Trace.State != "" {
+		dst = append(append(dst, "\r\nTracestate: "...), c.Trace.State...)
+	}
+	dst = append(dst, "\r\nContent-Length: "...)
+	dst = strconv.AppendInt(dst, int64(length), 10)
+	return append(dst, "\r\n\r\n"...)
+}
+
+func isEventStream(h http.Header) bool {
+	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/event-stream")
+}
+
+// whole reads a reply that is not streamed.
+func whole(c *pipeline.Call, w *watch, response *http.Response, done func(error)) (*llm.Reply, *fault) {
+	body, err := readAll(response, maxReply)
+	if err != nil {
+		w.drop()
+		return nil, answerFault("was cut off", w.cause(err))
+	}
+	w.keep(response)
+	view := new(llm.View)
+	if err := view.Scan(c.Route, false, body); err != nil {
+		return nil, answerFault("was not JSON", err)
+	}
+	if view.Error {
+		return nil, errorFault(body, http.StatusBadGateway)
+	}
+	c.Outcome.FirstByte = time.Since(c.Outcome.Sent)
+	note(c, view)
+	settleWhole(c, view)
+	done(nil)
+	reply := &llm.Reply{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}}
+	reply.Stream = llm.One(llm.Chunk{Raw: body, Data: body, Kind: llm.Body, View: view})
+	return reply, nil
+}
+
+// settleWhole fills in an estimate when the backend named no usage.
+func settleWhole(c *pipeline.Call, view *llm.View) {
+	if c.Outcome.Counted {
+		return
+	}
+	c.Outcome.Usage.Prompt = estimatePrompt(c.Request)
+	for _, t := range view.Texts {
+		c.Outcome.Usage.Completion += int64(t.At.Len()+3) / 4
+	}
+}
+
+func estimatePrompt(r *llm.Request) int64 {
+	var n int64
+	for _, t := range r.Texts {
+		n += llm.EstimateTokens(r.Body[t.At.Start:t.At.End])
+	}
+	return n
+}
+
+// readAll reads the body into one buffer sized from its declared length.
+func readAll(response *http.Response, limit int64) ([]byte, error) {
+	if response.ContentLength > limit {
+		return nil, fmt.Errorf("%d bytes exceed the limit of %d", response.ContentLength, limit)
+	}
+	if n := response.ContentLength; n >= 0 {
+		body := make([]byte, n)
+		_, err := io.ReadFull(response.Body, body)
+		return body, err
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		return nil, fmt.Errorf("the body exceeds the limit of %d bytes", limit)
+	}
+	return body, err
+}
+
+// connectionFault says what to tell when no response came; raw is the connection's own error.
+func connectionFault(err, raw error) *fault {
+	switch {
+	case errors.Is(err, errHeaders), errors.Is(err, errTotal):
+		return timeoutFault(err)
+	case errors.Is(err, context.Canceled):
+		return &fault{refusal: broken("The call was cancelled.", err)}
+	}
+	var op *net.OpError
+	var silent silence
+	dial := errors.As(raw, &op) && op.Op == "dial"
+	return &fault{movable: true, unsent: dial || errors.As(raw, &silent) && dead(raw), refusal: &pipeline.Refusal{
+		Kind: pipeline.Unavailable, Stage: "upstream", Code: "backend_unreachable", Retry: time.Second,
+		Reason: "The backend could not be reached.", Err: err,
+	}}
+}
+
+// dead reports whether err says that the other side has closed the connection.
+func dead(err error) bool {
+	for _, sign := range [...]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
+		if errors.Is(err, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+func timeoutFault(err error) *fault {
+	return &fault{movable: true, refusal: &pipeline.Refusal{
+		Kind: pipeline.GatewayTimeout, Stage: "upstream", Code: "backend_timeout",
+		Reason: "The backend did not answer in time.", Err: err,
+	}}
+}
+
+// answerFault says that the backend answered something that is no answer.
+func answerFault(what string, err error) *fault {
+	if errors.Is(err, errFirstToken) || errors.Is(err, errTotal) {
+		return timeoutFault(err)
+	}
+	return &fault{movable: true, refusal: broken("The backend's answer "+what+".", err)}
+}
+
+func broken(reason string, err error) *pipeline.Refusal {
+	return &pipeline.Refusal{Kind: pipeline.BadGateway, Stage: "upstream", Code: "bad_backend_answer", Reason: reason, Err: err}
+}

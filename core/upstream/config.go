@@ -1,0 +1,122 @@
+package upstream
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/setting"
+)
+
+// Config is the sections `backends`, `pools` and `routes` of the file.
+type Config struct {
+	Backends map[string]BackendConfig `yaml:"backends" doc:"The servers that answer calls, by id."`
+	Pools    map[string]PoolConfig    `yaml:"pools" doc:"Backends that serve the same models, by name; a policy's targets name pools."`
+	Routes   map[string]RouteConfig   `yaml:"routes" doc:"What a route (chat, completions, embeddings, responses, rerank, score, tokenize) allows beyond the ordinary."`
+	CacheKey setting.Secret           `yaml:"cache_salt_key" doc:"Secret from which each tenant's cache_salt is derived; give all replicas the same, so that they hit the same prefix caches."`
+}
+
+// BackendConfig is one server.
+type BackendConfig struct {
+	Kind   string                    `yaml:"kind" default:"openai" enum:"vllm,sglang,openai" doc:"What speaks there; vllm and sglang get a cache_salt per tenant and running usage."`
+	URL    string                    `yaml:"url" doc:"Base address without a path for vLLM and SGLang (http://host:8000), or with the provider's prefix before /v1."`
+	APIKey setting.Secret            `yaml:"api_key" doc:"Sent as Authorization: Bearer. The caller's own credential is never forwarded."`
+	Header map[string]setting.Secret `yaml:"headers" doc:"Further headers to send."`
+	Weight int                       `yaml:"weight" default:"1" doc:"Share of calls among the backends of a pool; 0 takes none."`
+}
+
+// PoolConfig is a set of interchangeable backends.
+type PoolConfig struct {
+	Models   []string       `yaml:"models" doc:"Model names that callers may ask this pool for; a trailing * is wild."`
+	Backends []string       `yaml:"backends" doc:"Ids of the backends."`
+	Model    string         `yaml:"model" doc:"Model name sent to the backends; empty: the one the caller asked for."`
+	Timeouts TimeoutsConfig `yaml:"timeouts" doc:"How long each phase of a call may last."`
+}
+
+// TimeoutsConfig bounds each phase of a call; 0 lets a phase last as long as the whole.
+type TimeoutsConfig struct {
+	Connect    time.Duration `yaml:"connect" default:"2s" doc:"To connect, TLS included."`
+	Headers    time.Duration `yaml:"headers" default:"120s" doc:"From the request sent to the response's headers."`
+	FirstToken time.Duration `yaml:"first_token" default:"120s" doc:"From the request sent to the first event of a stream, or the whole body of a reply that is not streamed."`
+	Between    time.Duration `yaml:"between_tokens" default:"60s" doc:"Between two events of a stream."`
+	Total      time.Duration `yaml:"total" default:"1h" doc:"The whole call at one backend."`
+}
+
+// RouteConfig loosens one route.
+type RouteConfig struct {
+	AllowFields []string `yaml:"allow_fields" doc:"Request members to let through although they can make the engine read something else than the messages that plugins and policy saw."`
+}
+
+// Validate checks what the tags cannot say.
+func (c *Config) Validate(p setting.Problems) {
+	for id, b := range c.Backends {
+		b.validate(p.In("backends." + id))
+	}
+	for name, pool := range c.Pools {
+		pool.validate(p.In("pools."+name), c.Backends)
+	}
+	for name := range c.Routes {
+		if !slices.Contains(bodyRoutes, llm.Endpoint(name)) {
+			p.Addf("routes."+name, "no such route; the routes are %v", bodyRoutes)
+		}
+	}
+}
+
+// bodyRoutes are the routes that carry a request body to a backend.
+var bodyRoutes = []llm.Endpoint{
+	llm.Chat, llm.Completions, llm.Embeddings, llm.Responses, llm.Rerank, llm.Score, llm.Tokenize,
+}
+
+func (b BackendConfig) validate(p setting.Problems) {
+	u, err := url.Parse(b.URL)
+	switch {
+	case b.URL == "":
+		p.Addf("url", "is missing: give the backend's address, such as http://127.0.0.1:8000")
+	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+		p.Addf("url", "%q is not an address: write http://HOST:PORT or https://HOST", b.URL)
+	case u.User != nil:
+		p.Addf("url", "carries a password: put the credential in api_key")
+	case u.RawQuery != "" || u.Fragment != "":
+		p.Addf("url", "carries a query or fragment: give the base address alone")
+	}
+	if strings.ContainsAny(b.APIKey.Reveal(), "\r\n\x00") {
+		p.Addf("api_key", "has a line break in it")
+	}
+	for name, value := range b.Header {
+		if !isToken(name) || strings.ContainsAny(value.Reveal(), "\r\n\x00") {
+			p.Addf("headers", "%q is not a header's name, or its value has a line break", name)
+		}
+	}
+	if b.Weight < 0 {
+		p.Addf("weight", "%d is negative", b.Weight)
+	}
+}
+
+// isToken reports whether s can be a header's name (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	for _, c := range s {
+		if c <= ' ' || c >= 0x7f || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", c) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func (pool PoolConfig) validate(p setting.Problems, backends map[string]BackendConfig) {
+	if len(pool.Backends) == 0 {
+		p.Addf("backends", "is empty: name at least one of the backends")
+	}
+	for i, id := range pool.Backends {
+		if _, ok := backends[id]; !ok {
+			p.Addf("backends", "entry %d names %q, which is not among the backends", i, id)
+		}
+	}
+	t := pool.Timeouts
+	for name, d := range map[string]time.Duration{"connect": t.Connect, "headers": t.Headers, "first_token": t.FirstToken, "between_tokens": t.Between, "total": t.Total} {
+		if d < 0 {
+			p.Addf("timeouts."+name, "%v is negative", d)
+		}
+	}
+}

@@ -1,0 +1,311 @@
+package upstream
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+// A stream is a backend's streamed answer. It notes usage and finish reasons as they pass, hides what
+// only the gateway asked for, and turns every way in which an answer can end short into an error:
+// neither a status of 200 nor [DONE] is taken for success, only a finish reason of every choice.
+type stream struct {
+	call     *pipeline.Call
+	order    order
+	watch    *watch
+	response *http.Response
+	done     func(error)
+
+	mu       sync.Mutex // held by Next, and by Close to give the reader's buffers back
+	reader   *llm.Reader
+	held     llm.Chunk // the first chunk, read before the reply was made
+	hasHeld  bool
+	more     bool  // the next chunk lies ready, so no time need be bounded
+	err      error // what every further Next returns
+	ended    bool  // [DONE] has passed
+	open     choices
+	rest     int64 // estimated completion tokens, until the backend counts
+	buf      []byte
+	closed   bool
+	whole    atomic.Bool // the body has been read to its end
+	finished error       // what the attempt ended with, for its span
+}
+
+// newStream waits for the first event, so that everything that fails before it can be tried elsewhere.
+func newStream(c *pipeline.Call, o order, w *watch, response *http.Response, done func(error)) (*llm.Reply, *fault) {
+	s := &stream{call: c, order: o, watch: w, response: response, done: done}
+	s.reader = llm.NewReader(response.Body, c.Route, maxEvent)
+	chunk, err := s.read()
+	for err == nil && chunk.Kind == llm.Comment {
+		chunk, err = s.read()
+	}
+	if err == nil && chunk.View != nil && chunk.View.Error {
+		f := errorFault(chunk.Data, http.StatusBadGateway)
+		s.discard()
+		return nil, f
+	}
+	if err != nil || chunk.Kind == llm.Done {
+		s.discard()
+		return nil, answerFault("ended before it began", errors.Join(w.cause(err), errEmpty))
+	}
+	c.Outcome.FirstByte = time.Since(c.Outcome.Sent)
+	s.held, s.hasHeld = chunk, true
+	header := http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}}
+	return &llm.Reply{Status: http.StatusOK, Header: header, Stream: s}, nil
+}
+
+var errEmpty = errors.New("an event stream without an event")
+
+// discard ends a stream that never became a reply; the attempt itself calls done.
+func (s *stream) discard() {
+	s.closed = true
+	s.watch.drop()
+	s.reader.Release()
+}
+
+// Next returns the next chunk of the answer, or an error that says how the answer ended short.
+func (s *stream) Next() (llm.Chunk, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return llm.Chunk{}, s.err
+	}
+	chunk, err := s.take()
+	if err != nil {
+		return s.finish(err)
+	}
+	return s.pass(chunk)
+}
+
+// take returns the held chunk or reads the next one within the time between tokens.
+func (s *stream) take() (llm.Chunk, error) {
+	if s.hasHeld {
+		s.hasHeld = false
+		return s.held, nil
+	}
+	if s.closed {
+		return llm.Chunk{}, io.ErrClosedPipe
+	}
+	if !s.more {
+		s.watch.enter(time.Now(), s.patience(), errBetween)
+	}
+	return s.read()
+}
+
+func (s *stream) read() (llm.Chunk, error) {
+	chunk, err := s.reader.Next()
+	s.more = chunk.More
+	return chunk, err
+}
+
+// Once every choice has finished only usage and [DONE] are to come, and after [DONE] only the end of the
+// body, which is waited for so that the connection can serve again: neither may hold the caller up.
+const (
+	tailWait = 5 * time.Second
+	endWait  = 20 * time.Millisecond
+)
+
+func (s *stream) patience() time.Duration {
+	between := s.watch.timeouts.Between
+	switch {
+	case s.ended:
+		return endWait
+	case s.open.finished() && (between == 0 || between > tailWait):
+		return tailWait
+	}
+	return between
+}
+
+// pass notes what a chunk says and hides what the caller did not ask for.
+func (s *stream) pass(chunk llm.Chunk) (llm.Chunk, error) {
+	switch chunk.Kind {
+	case llm.Malformed, llm.Comment:
+		chunk.Raw = nil // an SDK throws on an event that is not JSON; the answer may still be whole
+		return chunk, nil
+	case llm.Done:
+		return s.passDone(chunk)
+	}
+	if s.ended {
+		chunk.Raw = nil // garbage after the end
+		return chunk, nil
+	}
+	v := chunk.View
+	if v.Error {
+		return s.fail(errorFault(chunk.Data, http.StatusBadGateway).refusal)
+	}
+	s.open.note(v)
+	if s.call.Route == llm.Responses && len(v.Finishes) > 0 {
+		s.open.ended = s.open.begun // one finish ends every output item
+	}
+	s.estimate(v)
+	note(s.call, v)
+	if s.call.Outcome.Finish == "abort" || s.call.Outcome.Finish == "error" || s.call.Outcome.Finish == "failed" {
+		return s.fail(broken("The backend aborted its answer.", nil))
+	}
+	s.hide(&chunk)
+	return chunk, nil
+}
+
+func (s *stream) passDone(chunk llm.Chunk) (llm.Chunk, error) {
+	if s.ended {
+		chunk.Raw = nil // a second [DONE]
+		return chunk, nil
+	}
+	if !s.open.finished() {
+		return s.fail(broken("The backend ended its answer without finishing it.", errUnfinished))
+	}
+	s.ended = true
+	return chunk, nil
+}
+
+var errUnfinished = errors.New("[DONE] before a finish reason of every choice")
+
+// finish says what the end of the body means.
+func (s *stream) finish(err error) (llm.Chunk, error) {
+	s.whole.Store(err == io.EOF)
+	err = s.watch.cause(err)
+	if s.ended || s.open.finished() && (err == io.EOF || errors.Is(err, errBetween)) {
+		return s.conclude()
+	}
+	if errors.Is(err, errBetween) || errors.Is(err, errTotal) {
+		return s.fail(timeoutFault(err).refusal)
+	}
+	if s.closed || s.call.Outcome.Finish == "" && errors.Is(err, io.ErrClosedPipe) {
+		s.err = io.ErrClosedPipe
+		return llm.Chunk{}, s.err
+	}
+	return s.fail(broken("The backend's answer was cut off.", err))
+}
+
+// conclude ends a whole answer, with the [DONE] that a backend may have left out.
+func (s *stream) conclude() (llm.Chunk, error) {
+	s.err = io.EOF
+	if !s.ended && s.call.Route != llm.Responses {
+		return llm.Chunk{Raw: doneEvent, Kind: llm.Done}, nil
+	}
+	return llm.Chunk{}, io.EOF
+}
+
+var doneEvent = []byte("data: [DONE]\n\n")
+
+func (s *stream) fail(r *pipeline.Refusal) (llm.Chunk, error) {
+	s.call.Outcome.Finish = "error"
+	s.err, s.finished = r, r
+	return llm.Chunk{}, r
+}
+
+// hide takes usage out of a chunk that only the gateway asked for.
+func (s *stream) hide(chunk *llm.Chunk) {
+	v := chunk.View
+	if !v.HasUsage || v.UsageAt.Len() == 0 {
+		return
+	}
+	last := v.Choices == 0
+	if last && s.order.hideUsage {
+		chunk.Raw = nil
+		return
+	}
+	if last || !s.order.hideTicker {
+		return
+	}
+	data := chunk.Data
+	s.buf = append(append(append(s.buf[:0], "data: "...), data[:v.UsageAt.Start]...), data[v.UsageAt.End:]...)
+	end := len(s.buf)
+	s.buf = append(s.buf, "\n\n"...)
+	chunk.Raw, chunk.Data = s.buf, s.buf[len("data: "):end]
+	// Texts stand before usage in every engine's chunks; where one does not, read again.
+	if n := len(v.Texts); n > 0 && v.Texts[n-1].At.End > v.UsageAt.Start {
+		_ = v.Scan(s.call.Route, true, chunk.Data)
+	}
+	v.UsageAt = llm.Span{}
+}
+
+// estimate counts what is delivered while the backend has not counted itself.
+func (s *stream) estimate(v *llm.View) {
+	if s.call.Outcome.Counted || len(v.Texts) == 0 {
+		return
+	}
+	if s.rest == 0 {
+		s.call.Outcome.Usage.Prompt = estimatePrompt(s.call.Request)
+	}
+	for _, t := range v.Texts {
+		s.rest += int64(t.At.Len()+3) / 4
+	}
+	s.call.Outcome.Usage.Completion = s.rest
+}
+
+// note keeps what a chunk says of the answer as a whole.
+func note(c *pipeline.Call, v *llm.View) {
+	if v.HasUsage {
+		c.Outcome.Usage, c.Outcome.Counted = v.Usage, true
+	}
+	if c.Outcome.Model == "" && v.Model != "" {
+		c.Outcome.Model = string([]byte(v.Model))
+	}
+	if len(v.Finishes) > 0 && c.Outcome.Finish == "" {
+		c.Outcome.Finish = finishReason(v.Finishes[0].Reason)
+	}
+}
+
+// finishReason returns a lasting copy, without allocating for the usual ones.
+func finishReason(reason string) string {
+	for _, known := range [...]string{"stop", "length", "tool_calls", "content_filter", "abort", "error", "completed", "incomplete", "failed"} {
+		if reason == known {
+			return known
+		}
+	}
+	return string([]byte(reason))
+}
+
+// Close cancels what is still under way at the backend and gives everything back.
+func (s *stream) Close() error {
+	if !s.whole.Load() {
+		s.watch.abort() // makes a waiting Next return, and the backend stop
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if s.err == nil {
+		s.err = io.ErrClosedPipe
+	}
+	if s.whole.Load() {
+		s.watch.keep(s.response)
+	} else {
+		s.watch.drop()
+	}
+	s.reader.Release()
+	s.done(s.finished)
+	return nil
+}
+
+// choices remembers which of an answer's choices have begun and ended.
+type choices struct {
+	begun, ended [2]uint64
+}
+
+func (o *choices) note(v *llm.View) {
+	for i := range v.Texts {
+		set(&o.begun, v.Texts[i].Choice)
+	}
+	for i := range v.Finishes {
+		set(&o.begun, v.Finishes[i].Choice)
+		set(&o.ended, v.Finishes[i].Choice)
+	}
+}
+
+func (o *choices) finished() bool { return o.begun == o.ended && o.ended != [2]uint64{} }
+
+func set(bits *[2]uint64, choice int) {
+	if choice >= 0 && choice < 128 {
+		bits[choice/64] |= 1 << (choice % 64)
+	}
+}

@@ -1,0 +1,237 @@
+// Package upstream brings a call to a backend and its answer back: it picks the backend, tries, falls
+// back along the decision's targets, watches each phase's time and the backends' health. It is the last
+// handler of a chain.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+// An Upstream answers calls from the backends of one configuration.
+type Upstream struct {
+	fleet *Fleet
+	pools []*pool // sorted by name
+	salt  salter
+	count *Metrics
+	trace pipeline.Tracer // nil: attempts are not traced
+}
+
+var _ pipeline.Handler = (*Upstream)(nil)
+
+// New builds the pools of cfg, with connections and health held in fleet. Close gives them back.
+func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upstream, error) {
+	u := &Upstream{fleet: fleet, salt: newSalter(cfg.CacheKey), count: count, trace: trace}
+	for name, pc := range cfg.Pools {
+		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts}
+		u.pools = append(u.pools, p)
+		for _, id := range pc.Backends {
+			b, err := newBackend(id, cfg.Backends[id], pc.Timeouts.Connect, fleet)
+			if err != nil {
+				u.Close()
+				return nil, fmt.Errorf("upstream: backend %q: %w", id, err)
+			}
+			p.members = append(p.members, b)
+		}
+	}
+	slices.SortFunc(u.pools, func(a, b *pool) int { return compare(a.name, b.name) })
+	return u, nil
+}
+
+func compare(a, b string) int {
+	if a < b {
+		return -1
+	}
+	if a > b {
+		return 1
+	}
+	return 0
+}
+
+// Close gives the connections back; those that no other configuration holds are closed once idle.
+func (u *Upstream) Close() error {
+	for _, p := range u.pools {
+		for _, b := range p.members {
+			u.fleet.release(b.peer)
+		}
+		p.members = nil
+	}
+	return nil
+}
+
+// Handle asks the call's targets in order until one answers.
+func (u *Upstream) Handle(ctx context.Context, c *pipeline.Call) (*llm.Reply, error) {
+	pools, err := u.targets(c)
+	if err != nil {
+		return nil, err
+	}
+	var last *fault
+	for _, p := range pools {
+		reply, f := u.ask(ctx, c, p)
+		if f == nil {
+			if last != nil && last.reply != nil {
+				_ = last.reply.Stream.Close()
+			}
+			return reply, nil
+		}
+		last = f
+		if !f.movable || ctx.Err() != nil {
+			break
+		}
+	}
+	return last.answer(ctx)
+}
+
+// targets lists the pools to ask: the decision's, else every pool that serves the model.
+func (u *Upstream) targets(c *pipeline.Call) ([]*pool, error) {
+	if len(c.Decision.Targets) == 0 {
+		return u.serving(c)
+	}
+	pools := make([]*pool, 0, len(c.Decision.Targets))
+	for _, t := range c.Decision.Targets {
+		i := slices.IndexFunc(u.pools, func(p *pool) bool { return p.name == t.Pool })
+		if i < 0 {
+			return nil, fmt.Errorf("upstream: rule %q targets the pool %q, which is not configured", c.Decision.Rule, t.Pool)
+		}
+		pools = append(pools, u.pools[i])
+	}
+	if i := draw(c.Decision.Targets); i > 0 {
+		first := pools[i]
+		copy(pools[1:i+1], pools[:i])
+		pools[0] = first
+	}
+	return pools, nil
+}
+
+// draw picks a target by weight, the first when none has a weight.
+func draw(targets []pipeline.Target) int {
+	total := 0
+	for _, t := range targets {
+		total += t.Weight
+	}
+	if total <= 0 {
+		return 0
+	}
+	n := rand.IntN(total)
+	for i, t := range targets {
+		if n -= t.Weight; n < 0 {
+			return i
+		}
+	}
+	return 0
+}
+
+func (u *Upstream) serving(c *pipeline.Call) ([]*pool, error) {
+	model := c.Request.Model
+	if c.Decision.Set.Model != "" {
+		model = c.Decision.Set.Model
+	}
+	var pools []*pool
+	for _, p := range u.pools {
+		if p.serves(model) {
+			pools = append(pools, p)
+		}
+	}
+	if pools == nil {
+		return nil, pipeline.NoModel("upstream", model)
+	}
+	return pools, nil
+}
+
+// ask tries one pool: one backend, and one more time when the connection failed before the backend can
+// have begun to work.
+func (u *Upstream) ask(ctx context.Context, c *pipeline.Call, p *pool) (*llm.Reply, *fault) {
+	var tried *backend
+	var last *fault
+	for range 2 {
+		b, wait := p.pick(time.Now(), tried)
+		if b == nil && last == nil {
+			return nil, unavailable(p, wait)
+		}
+		if b == nil {
+			b = tried // the only one there is: once more
+		}
+		reply, f := u.attempt(ctx, c, p, b)
+		if f == nil || !f.unsent || ctx.Err() != nil {
+			return reply, f
+		}
+		tried, last = b, f
+	}
+	return nil, last
+}
+
+// A fault is why one attempt gave no usable answer.
+type fault struct {
+	refusal *pipeline.Refusal
+	reply   *llm.Reply // the backend's own error reply, given to the caller when nobody else answers
+	movable bool       // another target may do better
+	unsent  bool       // the backend cannot have begun to work
+}
+
+func (f *fault) answer(ctx context.Context) (*llm.Reply, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if f.reply != nil {
+		return f.reply, nil
+	}
+	return nil, f.refusal
+}
+
+func unavailable(p *pool, wait time.Duration) *fault {
+	return &fault{movable: true, refusal: &pipeline.Refusal{
+		Kind: pipeline.Unavailable, Stage: "upstream", Code: "no_backend_available", Retry: wait,
+		Reason: "No backend is able to answer right now.",
+		Err:    fmt.Errorf("every backend of pool %q is out", p.name),
+	}}
+}
+
+var (
+	errConnect    = errors.New("connect")
+	errHeaders    = errors.New("no response headers in time")
+	errFirstToken = errors.New("no first token in time")
+	errBetween    = errors.New("no further token in time")
+	errTotal      = errors.New("the whole call took too long")
+)
+
+// State is what is known of one backend, for policy input and status.
+type State struct {
+	ID, Pool, Kind, URL string // Pool: the first that lists it
+	Healthy             bool
+	InFlight            int64
+}
+
+// States calls yield for every backend, once each, until it returns false.
+func (u *Upstream) States(yield func(State) bool) {
+	seen := make(map[string]bool)
+	for _, p := range u.pools {
+		for _, b := range p.members {
+			if seen[b.id] {
+				continue
+			}
+			seen[b.id] = true
+			ok, _ := b.peer.health.healthy(time.Now())
+			if !yield(State{b.id, p.name, b.kind, b.base.String(), ok, b.peer.inflight.Load()}) {
+				return
+			}
+		}
+	}
+}
+
+// status reports whether a backend's status says that another backend may do better.
+func transient(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,85 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// A watch is one attempt's hold on its connection. It bounds each phase by the connection's deadline,
+// and breaks the connection when the caller leaves.
+type watch struct {
+	ctx      context.Context // the caller's
+	timeouts TimeoutsConfig
+	wire     *wire
+	conn     *conn
+	last     time.Time // when the whole attempt must be over; zero: never
+	phase    error     // what to say when the deadline passes
+	unhook   func() bool
+	broken   atomic.Bool
+}
+
+func newWatch(ctx context.Context, t TimeoutsConfig, w *wire) *watch {
+	out := &watch{ctx: ctx, timeouts: t, wire: w}
+	if t.Total > 0 {
+		out.last = time.Now().Add(t.Total)
+	}
+	return out
+}
+
+// hold takes over a connection.
+func (w *watch) hold(c *conn) {
+	w.conn = c
+	w.broken.Store(false)
+	w.unhook = context.AfterFunc(w.ctx, w.abort)
+}
+
+// abort breaks the connection at once, which a read or write that waits on it notices. The backend sees
+// its client leave and stops its work.
+func (w *watch) abort() {
+	w.broken.Store(true)
+	_ = w.conn.Close()
+}
+
+// enter begins a phase that may last d from start; 0 lets it last as long as the whole.
+func (w *watch) enter(start time.Time, d time.Duration, phase error) {
+	w.phase = phase
+	until := w.last
+	if d > 0 && (until.IsZero() || start.Add(d).Before(until)) {
+		until = start.Add(d)
+	} else {
+		w.phase = errTotal
+	}
+	_ = w.conn.SetDeadline(until)
+}
+
+// cause returns why a read or write failed: the caller left, a phase overran, or the error itself.
+func (w *watch) cause(err error) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return w.phase
+	}
+	return err
+}
+
+// drop lets go of the connection and closes it.
+func (w *watch) drop() {
+	if w.unhook != nil {
+		w.unhook()
+		_ = w.conn.Close()
+	}
+}
+
+// keep lets go of the connection and keeps it for the next call, if it is still good.
+func (w *watch) keep(r *http.Response) {
+	if w.unhook() && !w.broken.Load() && reusable(r) {
+		w.wire.put(w.conn)
+		return
+	}
+	_ = w.conn.Close()
+}

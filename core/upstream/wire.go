@@ -1,0 +1,205 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// idleConnection stays under the 5 s after which vLLM and SGLang close an idle connection: a request
+// that meets that close is lost.
+const idleConnection = 4 * time.Second
+
+// Bounds of one connection.
+const (
+	maxIdle         = 4096     // connections kept for reuse at one address
+	maxResponseHead = 64 << 10 // bytes of status line and headers
+	readBuffer      = 4 << 10  // bytes
+)
+
+// A wire keeps HTTP/1.1 connections to one address. It takes the place of http.Transport on the hot path:
+// a call writes and reads in its own goroutine, where the transport hands every request and response
+// between two more, and a deadline on the connection bounds each phase, where a context would need a timer.
+// Parsing and framing of responses are net/http's.
+type wire struct {
+	address string // host:port
+	tls     *tls.Config
+	dialer  net.Dialer
+
+	mu     sync.Mutex
+	idle   []*conn // the last one used last
+	sweep  *time.Timer
+	closed bool
+}
+
+func newWire(u *url.URL, connect time.Duration) *wire {
+	w := &wire{address: u.Host, dialer: net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}}
+	port := "80"
+	if u.Scheme == "https" {
+		port = "443"
+		w.tls = &tls.Config{
+			MinVersion: tls.VersionTLS12, ServerName: u.Hostname(), NextProtos: []string{"http/1.1"},
+			ClientSessionCache: tls.NewLRUClientSessionCache(64),
+		}
+	}
+	if u.Port() == "" {
+		w.address = net.JoinHostPort(u.Hostname(), port)
+	}
+	w.sweep = time.AfterFunc(idleConnection, w.expire)
+	w.sweep.Stop()
+	return w
+}
+
+// A conn is one connection, used by one attempt at a time.
+type conn struct {
+	net.Conn
+	in     *bufio.Reader
+	budget int64 // bytes that may still be read of a response's head; negative: no bound
+	used   time.Time
+	reused bool
+}
+
+// Read counts what a response's head takes.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.budget == 0 {
+		return 0, errHead
+	}
+	if c.budget > 0 && int64(len(p)) > c.budget {
+		p = p[:c.budget]
+	}
+	n, err := c.Conn.Read(p)
+	if c.budget > 0 {
+		c.budget -= int64(n)
+	}
+	return n, err
+}
+
+var errHead = errors.New("the response's headers are too large")
+
+// take returns a connection that was used a moment ago, or a new one.
+func (w *wire) take(ctx context.Context, fresh bool) (*conn, error) {
+	if !fresh {
+		if c := w.pop(); c != nil {
+			c.reused = true
+			return c, nil
+		}
+	}
+	raw, err := w.dialer.DialContext(ctx, "tcp", w.address)
+	if err != nil {
+		return nil, err
+	}
+	if w.tls != nil {
+		secure := tls.Client(raw, w.tls)
+		ctx, cancel := context.WithTimeout(ctx, max(w.dialer.Timeout, time.Second))
+		defer cancel()
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = raw.Close()
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: raw.RemoteAddr(), Err: err}
+		}
+		raw = secure
+	}
+	c := &conn{Conn: raw}
+	c.in = bufio.NewReaderSize(c, readBuffer)
+	return c, nil
+}
+
+func (w *wire) pop() *conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.idle) - 1
+	if n < 0 {
+		return nil
+	}
+	c := w.idle[n]
+	if time.Since(c.used) >= idleConnection {
+		return nil // and so is every one below it; expire closes them
+	}
+	w.idle[n] = nil
+	w.idle = w.idle[:n]
+	return c
+}
+
+// put keeps c for the next call. All of its response has been read.
+func (w *wire) put(c *conn) {
+	_ = c.SetDeadline(time.Time{})
+	c.used, c.reused = time.Now(), false
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || len(w.idle) >= maxIdle || c.in.Buffered() > 0 {
+		_ = c.Close()
+		return
+	}
+	if len(w.idle) == 0 {
+		w.sweep.Reset(idleConnection)
+	}
+	w.idle = append(w.idle, c)
+}
+
+// expire closes what has been idle for too long.
+func (w *wire) expire() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now, old := time.Now(), 0
+	for old < len(w.idle) && now.Sub(w.idle[old].used) >= idleConnection {
+		_ = w.idle[old].Close()
+		old++
+	}
+	kept := copy(w.idle, w.idle[old:])
+	clear(w.idle[kept:])
+	w.idle = w.idle[:kept]
+	if kept > 0 {
+		w.sweep.Reset(idleConnection - now.Sub(w.idle[0].used))
+	}
+}
+
+// close closes the idle connections; those in use are closed when they come back.
+func (w *wire) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	w.sweep.Stop()
+	for _, c := range w.idle {
+		_ = c.Close()
+	}
+	w.idle = nil
+}
+
+// readResponse reads a response's head, past any 1xx.
+func (c *conn) readResponse(r *http.Request) (*http.Response, error) {
+	c.budget = maxResponseHead
+	defer func() { c.budget = -1 }()
+	if _, err := c.in.Peek(1); err != nil {
+		return nil, silence{err}
+	}
+	for range maxInformational {
+		response, err := http.ReadResponse(c.in, r)
+		if err != nil {
+			return nil, err
+		}
+		if response.StatusCode >= 200 || response.StatusCode == http.StatusSwitchingProtocols {
+			return response, nil
+		}
+	}
+	return nil, errors.New("too many 1xx responses")
+}
+
+const maxInformational = 5
+
+// A silence is an error before the first byte of a response.
+type silence struct{ error }
+
+func (s silence) Unwrap() error { return s.error }
+
+// reusable reports whether the connection can serve again once the body has been read to its end.
+func reusable(r *http.Response) bool {
+	return !r.Close && r.StatusCode != http.StatusSwitchingProtocols
+}
+
+var _ io.Reader = (*conn)(nil)

@@ -1,0 +1,113 @@
+# METADATA
+# title: The library that turns small named rules into one decision
+# description: |
+#   Four packages hold the rules. A rule whose value is an object claims the call; a rule whose name
+#   begins with "_", and any function, is a helper.
+#     nexus.access  who may:          the claim denies, unless its "action" says otherwise
+#     nexus.routes  where to:         the claim gives targets and what to change
+#     nexus.limits  how much:         every claim counts
+#     nexus.masks   what is hidden:   the claim gives the mask profile
+#   Where several rules claim a call, the highest "priority" wins (0 where none is given). Two rules of
+#   the same priority are a conflict that names both. Denials agree with each other: the first by name
+#   speaks, and "matched" lists all.
+package nexus
+
+# What the rules claim, by "package.rule".
+_access := {concat(".", ["access", name]): claim | some name, claim in data.nexus.access; indexof(name, "_") != 0}
+
+_routes := {concat(".", ["routes", name]): claim | some name, claim in data.nexus.routes; indexof(name, "_") != 0}
+
+_limits := {concat(".", ["limits", name]): claim | some name, claim in data.nexus.limits; indexof(name, "_") != 0}
+
+_masks := {concat(".", ["masks", name]): claim | some name, claim in data.nexus.masks; indexof(name, "_") != 0}
+
+# METADATA
+# title: The decision
+# description: One document per call, as decision.schema.json describes it.
+# entrypoint: true
+decision := object.union(_refusal, {"matched": _matched}) if _refusal
+
+else := {"conflict": _rivals} if _rivals
+
+else := object.union_n([_route, _mask, _limit, {"matched": _matched}])
+
+_matched := object.keys(object.union_n([_access, _routes, _limits, _masks]))
+
+# The denial, or the answer, that nexus.access claims.
+_refusal := _spread(rule, _access[rule]) if {
+	count(_access) > 0
+	leaders := _leaders(_access)
+	count({_verb(_access[name]) | some name in leaders}) == 1
+	rule := leaders[0]
+	_verb(_access[rule]) != "allow"
+}
+
+_verb(claim) := object.get(claim, "action", "deny")
+
+# A claim of nexus.access, spread over the members of a decision. What is left over stays where it is,
+# so that a misspelt member is found by the check of the decision.
+_spread(rule, claim) := object.union_n([
+	{"action": "deny", "rule": rule, "deny": object.filter(claim, _told)},
+	object.remove(claim, _told | {"priority"}),
+]) if {
+	_verb(claim) == "deny"
+}
+
+_spread(rule, claim) := object.union({"rule": rule}, object.remove(claim, {"priority"})) if _verb(claim) != "deny"
+
+_told := {"status", "code", "message", "retry_after"}
+
+# Rules that claim the call with equal priority and do not agree.
+_rivals := _leaders(_access) if {
+	count(_access) > 1
+	count({_verb(_access[name]) | some name in _leaders(_access)}) > 1
+}
+
+else := leaders if {
+	count(_routes) > 1
+	leaders := _leaders(_routes)
+	count(leaders) > 1
+}
+
+else := leaders if {
+	count(_masks) > 1
+	leaders := _leaders(_masks)
+	count(leaders) > 1
+}
+
+# The names of the claims with the highest priority, in order.
+_leaders(claims) := [name | some name, claim in claims; object.get(claim, "priority", 0) == highest] if {
+	highest := max([object.get(claim, "priority", 0) | some claim in claims])
+}
+
+_route := object.union({"action": "allow", "rule": rule}, object.remove(_routes[rule], {"priority"})) if {
+	count(_routes) > 0
+	rule := _leaders(_routes)[0]
+}
+
+else := {"action": "allow", "rule": "default"}
+
+_mask := {"mask": object.remove(_masks[rule], {"priority", "reason"})} if {
+	count(_masks) > 0
+	rule := _leaders(_masks)[0]
+}
+
+else := {}
+
+_limit := object.union(_counts, _cap) if count(_limits) > 0
+
+else := {}
+
+_counts := {"limits": [object.union({"key": name}, object.remove(claim, {"max_tokens", "reason"})) |
+	some name, claim in _limits
+	object.keys(claim) - {"max_tokens", "reason"} != set()
+]}
+
+# The smallest max_tokens that any rule asks for.
+_cap := {"set": object.union(object.get(_route, "set", {}), {"max_tokens": min(caps)})} if {
+	asked := [claim.max_tokens | some claim in _limits]
+	count(asked) > 0
+	caps := array.concat(asked, [n | n := _route.set.max_tokens])
+}
+
+else := {}

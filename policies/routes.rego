@@ -1,0 +1,34 @@
+# METADATA
+# title: The routing that Nexus ships
+# description: |
+#   Where a call goes, by what was found in it and by who sends it. The pools, kinds and bounds stand in
+#   data.json, so that this file need not be changed: put your own data.json in place of it.
+package nexus.routes
+
+import data.routing
+
+# Prompts in which a plugin found personal data of the kinds named stay on the local pools.
+personal := _claim("local", "personal data stays local", 30) if {
+	some kind in input.pii.kinds
+	kind in routing.local_kinds
+}
+
+# A label set by a plugin or a key says the same.
+confidential := _claim("local", "confidential data stays local", 31) if input.labels.confidential == "true"
+
+# Long prompts go where there is room for them.
+long_prompt := _claim("long", "the prompt is long", 20) if input.prompt.tokens_est > routing.long_tokens
+
+# Each tier has its pools.
+tier := _claim(class, concat(" ", ["tier", input.principal.tier]), 10) if {
+	class := routing.tiers[input.principal.tier]
+}
+
+# The claim of a class of calls: the pools that data.json gives it, as far as this gateway has them.
+# Where it has none of them, the pools of the model asked for serve the call.
+_claim(class, reason, priority) := {
+	"targets": [pool | some pool in routing.pools[class]; data.gateway.pools[pool]],
+	"reason": reason,
+	"priority": priority,
+	"tags": {"class": class},
+}
