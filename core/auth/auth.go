@@ -75,6 +75,9 @@ func (k *Keys) Len() int { return len(k.byHash) }
 // Handle lets the call on with its principal set and every credential taken out of its headers, or refuses it.
 func (k *Keys) Handle(ctx context.Context, c *pipeline.Call, next pipeline.Handler) (*llm.Reply, error) {
 	shown, refusal := take(c.Header)
+	if refusal == nil {
+		refusal = RefuseQuery(c.Query)
+	}
 	if refusal != nil {
 		return nil, refusal
 	}

@@ -61,8 +61,9 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 		keys,                                 // who calls; nothing is read for a stranger
 		admit,                                // requests a minute: an exhausted caller costs no more than this
 		server.ReadBody{},                    // the body, bounded, parsed once
+		auth.Models{},                        // may this key use the model
 		upstream.NewGuard(f.Upstream.Routes), // nothing that walks round what follows
-		plugins.Stage(),                      // facts and edits on the way in, filters on the way out
+		filters(plugins),                     // facts and edits on the way in, filters on the way out
 		g.rules(engine, backends),            // allowed? where to?
 		reserve,                              // tokens, settled when the stream closes
 	)
@@ -76,6 +77,14 @@ func (g *Gateway) next() int64 {
 		return s.generation + 1
 	}
 	return 1
+}
+
+// filters returns the plugins' stage; nil when there are none.
+func filters(set *plugin.Set) pipeline.Stage {
+	if s := set.Stage(); s != nil {
+		return s
+	}
+	return nil
 }
 
 // rules returns the policy stage; nil when no policy decides.

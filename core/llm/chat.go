@@ -4,7 +4,7 @@ func (p *parser) chatMember(key []byte) bool {
 	switch string(key) {
 	case "messages":
 		p.messages()
-	case "documents": // vLLM renders them into the prompt
+	case "documents", "prediction": // vLLM renders documents into the prompt
 		p.passages(Input)
 	default:
 		return false

@@ -46,7 +46,8 @@ func (r *Reader) Next() (Chunk, error) {
 	for {
 		size, err := r.find()
 		if size > 0 {
-			c := r.chunk(r.buf[r.start : r.start+size])
+			end := r.start + size
+			c := r.chunk(r.buf[r.start:end:end]) // whoever appends to it must not write over what follows
 			r.take(size)
 			c.More = r.ready()
 			return c, nil

@@ -27,6 +27,7 @@ func pieces(r *Reader) (all []piece, err error) {
 		if err != nil {
 			return all, err
 		}
+		_ = append(c.Raw, "overwritten"...) // must not reach the next event
 		p := piece{kind: c.Kind, raw: string(c.Raw), data: string(c.Data)}
 		if c.View != nil {
 			for _, x := range c.View.Texts {

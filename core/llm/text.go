@@ -36,7 +36,7 @@ type Text struct {
 	Role    Role
 	Channel Channel
 	Choice  int  // choice (or Responses output item) the text belongs to; 0 in requests
-	Tool    int  // tool-call index within the choice; 0 otherwise
+	Tool    int  // tool-call index within the choice; of content in parts, the part's index; 1 for reasoning_content beside reasoning; 0 otherwise
 	Message int  // index of the message in a request; 0 otherwise
 	Whole   bool // the text is complete here, not one delta of it
 }

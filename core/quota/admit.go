@@ -22,11 +22,11 @@ type claim struct {
 	room [3]Charge
 }
 
-func (c *claim) add(kind Kind, name string, limit, amount int64) {
-	if c.Charges == nil {
-		c.Charges = c.room[:0]
+func (r *claim) add(kind Kind, name string, limit, amount int64) {
+	if r.Charges == nil {
+		r.Charges = r.room[:0]
 	}
-	c.Charges = append(c.Charges, Charge{Counter: Counter{kind, name}, Limit: min(limit, maxLimit), Amount: amount})
+	r.Charges = append(r.Charges, Charge{Counter: Counter{kind, name}, Limit: min(limit, maxLimit), Amount: amount})
 }
 
 // Handle counts the request and tells the caller, on the way out, what is left. A request counts once it
@@ -35,15 +35,16 @@ func (a *admission) Handle(ctx context.Context, c *pipeline.Call, next pipeline.
 	who := caller(c)
 	limits := a.config.Limits.of(who)
 	c.Quota = pipeline.QuotaView{RequestsLeft: -1, TokensLeft: -1}
+	tokens := limits.Tokens > 0 && spends(c.Route)
+	if limits.Requests <= 0 && !tokens {
+		return next.Handle(ctx, c)
+	}
 	r := &claim{Reservation: Reservation{Tenant: who.Tenant}}
 	if limits.Requests > 0 {
 		r.add(KeyRequests, who.ID, limits.Requests, 1)
 	}
-	if limits.Tokens > 0 && spends(c.Route) {
+	if tokens {
 		r.add(KeyTokens, who.ID, limits.Tokens, 0)
-	}
-	if len(r.Charges) == 0 {
-		return next.Handle(ctx, c)
 	}
 	if err := a.take(ctx, &r.Reservation); err != nil {
 		return nil, err

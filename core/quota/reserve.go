@@ -17,9 +17,14 @@ var _ pipeline.Stage = (*reservation)(nil)
 // Handle reserves what the call may cost at most, and hands the reply on in a stream that settles what
 // it did cost when it is closed. A call that ends before anything was generated costs no tokens.
 func (s *reservation) Handle(ctx context.Context, c *pipeline.Call, next pipeline.Handler) (*llm.Reply, error) {
+	who := caller(c)
+	tokens := s.config.Limits.of(who).Tokens
+	if tokens <= 0 && len(c.Decision.Limits) == 0 {
+		return next.Handle(ctx, c)
+	}
 	m := &meter{keeper: s.keeper, call: c}
-	m.Tenant = caller(c).Tenant
-	s.charge(&m.claim, c)
+	m.Tenant = who.Tenant
+	m.charge(c, who.ID, tokens)
 	if len(m.Charges) == 0 {
 		return next.Handle(ctx, c)
 	}
@@ -41,12 +46,10 @@ func (s *reservation) Handle(ctx context.Context, c *pipeline.Call, next pipelin
 }
 
 // charge lists what the call is charged to: its principal's tokens and the limits of the decision.
-func (s *reservation) charge(r *claim, c *pipeline.Call) {
-	who := caller(c)
-	limits := s.config.Limits.of(who)
+func (r *claim) charge(c *pipeline.Call, who string, tokens int64) {
 	spends := spends(c.Route)
-	if limits.Tokens > 0 && spends {
-		r.add(KeyTokens, who.ID, limits.Tokens, 0)
+	if tokens > 0 && spends {
+		r.add(KeyTokens, who, tokens, 0)
 	}
 	for _, l := range c.Decision.Limits {
 		if l.Requests > 0 {
@@ -59,14 +62,14 @@ func (s *reservation) charge(r *claim, c *pipeline.Call) {
 }
 
 // merge adds a charge, or tightens the one on the same counter: two would each find the other's share free.
-func (c *claim) merge(kind Kind, name string, limit, amount int64) {
-	for i := range c.Charges {
-		if c.Charges[i].Counter == (Counter{kind, name}) {
-			c.Charges[i].Limit = min(c.Charges[i].Limit, limit)
+func (r *claim) merge(kind Kind, name string, limit, amount int64) {
+	for i := range r.Charges {
+		if r.Charges[i].Counter == (Counter{kind, name}) {
+			r.Charges[i].Limit = min(r.Charges[i].Limit, limit)
 			return
 		}
 	}
-	c.add(kind, name, limit, amount)
+	r.add(kind, name, limit, amount)
 }
 
 // price sets the amount of each token charge: the prompt and the longest answer, at most what a whole

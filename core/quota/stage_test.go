@@ -476,7 +476,7 @@ func FuzzPrice(f *testing.F) {
 		c.Request.Body = []byte(text)
 		c.Request.Texts = []llm.Text{{At: llm.Span{End: len(text)}}}
 		r := &claim{}
-		s.charge(r, c)
+		r.charge(c, "alice", limit)
 		prompt := s.price(r, c)
 		if amount := r.Charges[0].Amount; amount < 0 || amount > limit || prompt < textTokens || amount < min(prompt, limit) {
 			t.Errorf("reserves %d of %d for a prompt of %d", amount, limit, prompt)

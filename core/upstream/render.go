@@ -153,16 +153,13 @@ func tenant(c *pipeline.Call) string {
 // prompts were. The key keeps a salt from being guessed.
 type salter struct {
 	key   []byte
-	known *sync.Map // tenant → JSON string
+	known *sync.Map // tenant → JSON string; as many as keys name tenants
 }
 
 func newSalter(key setting.Secret) salter {
 	k := sha256.Sum256([]byte("nexus cache_salt\x00" + key.Reveal()))
 	return salter{key: k[:], known: new(sync.Map)}
 }
-
-// saltedTenants bounds the memory of salts; past it they are computed each time.
-const saltedTenants = 10_000
 
 func (s salter) of(tenant string) []byte {
 	if v, ok := s.known.Load(tenant); ok {

@@ -195,7 +195,6 @@ func unavailable(p *pool, wait time.Duration) *fault {
 }
 
 var (
-	errConnect    = errors.New("connect")
 	errHeaders    = errors.New("no response headers in time")
 	errFirstToken = errors.New("no first token in time")
 	errBetween    = errors.New("no further token in time")

@@ -26,7 +26,7 @@ func (n *number) korean(b []byte, from, k int) bool {
 		return false
 	}
 	area, mobile := area(d)
-	if area == 0 || !subscriber(d, area) {
+	if area == 0 || !subscriber(d, area, mobile) {
 		return false
 	}
 	area += k - from - len(d)
@@ -41,19 +41,25 @@ func (n *number) korean(b []byte, from, k int) bool {
 // is a mobile one; 0: it is none.
 func area(d []byte) (size int, mobile bool) {
 	switch d[0] {
-	case 1:
-		return 2, d[1] == 0 || d[1] == 1 || d[1] >= 6
-	case 2:
+	case 1: // 010, 011, 016 to 019
+		if d[1] <= 1 || d[1] >= 6 {
+			return 2, true
+		}
+	case 2: // Seoul
 		return 1, false
-	case 3, 5:
-		if d[1] >= 1 && d[1] <= 5 && (d[0] == 5 || d[1] <= 3) {
+	case 3: // 031 to 033
+		if d[1] >= 1 && d[1] <= 3 {
 			return 2, false
 		}
-	case 4, 6:
+	case 4, 6: // 041 to 044, 061 to 064
 		if d[1] >= 1 && d[1] <= 4 {
 			return 2, false
 		}
-	case 7:
+	case 5: // 051 to 055
+		if d[1] >= 1 && d[1] <= 5 {
+			return 2, false
+		}
+	case 7: // 070
 		if d[1] == 0 {
 			return 2, false
 		}
@@ -61,13 +67,11 @@ func area(d []byte) (size int, mobile bool) {
 	return 0, false
 }
 
-// subscriber reports whether what follows the area code is 3-4 and 4 digits that no area begins with.
-func subscriber(d []byte, area int) bool {
+// subscriber reports whether what follows the area code is 3-4 and 4 digits. A line's number begins with 2
+// or more; mobile numbers are taken as they come, since 010-1234-5678 is what people write.
+func subscriber(d []byte, area int, mobile bool) bool {
 	rest := len(d) - area
-	if d[0] == 1 && d[1] != 0 && d[1] != 1 && d[1] < 6 {
-		return false
-	}
-	return (rest == 7 || rest == 8) && d[area] >= 2
+	return (rest == 7 || rest == 8) && (mobile || d[area] >= 2)
 }
 
 // grouped reports whether the digits [from, k) are written together, or in three groups of which area
@@ -121,4 +125,4 @@ func (n *number) groups(k int) int {
 	return groups
 }
 
-var phoneWords = words{plus: []string{"전화", "연락", "휴대폰", "핸드폰", "tel", "phone", "mobile"}}
+var phoneWords = words{plus: []string{"전화", "연락", "번호", "휴대폰", "핸드폰", "수신", "tel", "phone", "mobile", "call", "contact", "fax", "팩스"}, minus: []string{"주문", "접수", "송장", "관리번호", "거래", "계약", "order", "invoice"}}
