@@ -1,8 +1,10 @@
 package examples_test
 
 import (
+	"bufio"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -11,7 +13,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // A stage is one FROM of the Dockerfile with what follows it.
@@ -196,6 +200,53 @@ func TestImageBuildCommands(t *testing.T) {
 	}
 	if !strings.Contains(string(file(t, binary)), "nexus_abi_1") {
 		t.Error("no plugin is inside")
+	}
+	runAlone(t, binary)
+}
+
+// runAlone runs the binary as the image does: as nobody, in a file system that holds nothing else and where
+// nothing but /cache can be written.
+func runAlone(t *testing.T, binary string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Log("not run in an empty file system, which takes root")
+		return
+	}
+	root := t.TempDir()
+	for _, err := range []error{
+		os.WriteFile(filepath.Join(root, "nexus"), file(t, binary), 0o600), os.Chmod(filepath.Join(root, "nexus"), 0o755),
+		os.Mkdir(filepath.Join(root, "cache"), 0o700), os.Chown(filepath.Join(root, "cache"), 65532, 65532),
+		os.Chmod(root, 0o555),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := exec.CommandContext(t.Context(), "/nexus", "serve")
+	c.Env = []string{"XDG_CACHE_HOME=/cache", "NEXUS_LISTEN=127.0.0.1:0", "NEXUS_ADMIN_LISTEN=127.0.0.1:0", "NEXUS_DEV_KEY=a-key-for-this-test"}
+	c.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
+	c.Dir = "/"
+	said, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() })
+	defer kill.Stop()
+	var log strings.Builder
+	for lines := bufio.NewScanner(said); lines.Scan(); {
+		fmt.Fprintln(&log, lines.Text())
+		if strings.HasPrefix(lines.Text(), "curl ") {
+			_ = c.Process.Signal(syscall.SIGTERM)
+		}
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, &log)
+	}
+	if compiled, err := os.ReadDir(filepath.Join(root, "cache")); err != nil || len(compiled) == 0 {
+		t.Errorf("no compiled plugin was kept: %v\n%s", err, &log)
 	}
 }
 

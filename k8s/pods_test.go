@@ -76,6 +76,18 @@ func TestNamesAgree(t *testing.T) {
 	}
 }
 
+// A cache beside the counts, or a full memory, must not reset quotas.
+func TestQuotaRedisNeverEvicts(t *testing.T) {
+	o := get(render(t, "redis"), "Deployment", "nexus-quota-redis")
+	if o == nil {
+		t.Fatal("there is no quota Redis")
+	}
+	args := o.Spec.Template.Spec.Containers[0].Args
+	if at := slices.Index(args, "--maxmemory-policy"); at < 0 || args[at+1] != "noeviction" {
+		t.Errorf("got %q", args)
+	}
+}
+
 func checkWorkload(t *testing.T, o object, objects []object) {
 	t.Helper()
 	labels, _ := o.Spec.Selector["matchLabels"].(map[string]any)

@@ -51,6 +51,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // a reader of our log that goes away must not take the gateway with it
 	os.Exit(run(ctx, terminal{os.Stdout, os.Stderr}, os.Args[1:]))
 }
 

@@ -137,8 +137,8 @@ func TestFileReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	text = append(text, "\n"...)
-	text = []byte(strings.Replace(string(text), "\n# backends:\n", "\nbackends: {gpu: {url: 'http://127.0.0.1:8000'}}\n# backends:\n", 1))
-	text = []byte(strings.Replace(string(text), "\n# pools:\n", "\npools: {small: {models: [m], backends: [gpu]}}\n# pools:\n", 1))
+	text = []byte(strings.Replace(string(text), "\n#backends:\n", "\nbackends: {gpu: {url: 'http://127.0.0.1:8000'}}\n#backends:\n", 1))
+	text = []byte(strings.Replace(string(text), "\n#pools:\n", "\npools: {small: {models: [m], backends: [gpu]}}\n#pools:\n", 1))
 	text = []byte(strings.Replace(string(text), "anonymous: false", "anonymous: true", 1))
 	got, _, err := Load("nexus.yaml", text)
 	if err != nil {

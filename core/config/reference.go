@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -37,7 +38,7 @@ func (r *reference) section(t reflect.Type, indent string, commented bool) (set 
 			r.b.WriteString("\n")
 		}
 		if f.doc != "" {
-			r.line(indent, true, f.doc)
+			r.sentence(indent, f.doc)
 		}
 		if r.field(f, indent, commented) {
 			set = true
@@ -133,11 +134,28 @@ func (r *reference) collection(f field, t reflect.Type, indent string, commented
 	return false
 }
 
+// line prints a setting. A commented one begins with #, a sentence with # and a space: whoever takes off
+// the # of a setting has it at its place.
 func (r *reference) line(indent string, commented bool, text string) {
 	if commented {
-		text = "# " + text
+		text = "#" + text
 	}
 	r.b.WriteString(indent + text + "\n")
+}
+
+// width is where sentences are broken, in characters.
+const width = 110
+
+func (r *reference) sentence(indent, doc string) {
+	line := indent + "#"
+	for _, word := range strings.Fields(doc) {
+		if utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width && !strings.HasSuffix(line, "#") {
+			r.b.WriteString(line + "\n")
+			line = indent + "#"
+		}
+		line += " " + word
+	}
+	r.b.WriteString(line + "\n")
 }
 
 // word writes text so that YAML reads the same text again.

@@ -105,11 +105,11 @@ func TestWatchSees(t *testing.T) {
 	}
 }
 
-// C-32: a kubelet writes a directory, then renames a symlink to it over the old one. Files that are
-// mounted are symlinks through that symlink.
+// C-32: a kubelet writes a directory, then renames a symlink to it over the old one. Files and
+// folders that are mounted are symlinks through that symlink.
 func TestWatchConfigMapSwaps(t *testing.T) {
 	const swaps = 100
-	for _, path := range []string{"volume/nexus.yaml", "volume"} {
+	for _, path := range []string{"volume/nexus.yaml", "volume/policies", "volume"} {
 		t.Run(path, func(t *testing.T) {
 			var last string
 			calls := 0
@@ -119,6 +119,8 @@ func TestWatchConfigMapSwaps(t *testing.T) {
 				version := fmt.Sprintf("..2026_%d", n)
 				must(t, os.Mkdir(filepath.Join(volume, version), 0o700))
 				write(t, filepath.Join(volume, version, "nexus.yaml"), fmt.Sprintf("ratio: %d", n))
+				must(t, os.Mkdir(filepath.Join(volume, version, "policies"), 0o700))
+				write(t, filepath.Join(volume, version, "policies", "a.rego"), fmt.Sprintf("package a%d", n))
 				old, _ := os.Readlink(filepath.Join(volume, "..data"))
 				must(t, os.Symlink(version, filepath.Join(volume, "..data_tmp")))
 				must(t, os.Rename(filepath.Join(volume, "..data_tmp"), filepath.Join(volume, "..data")))
@@ -136,6 +138,7 @@ func TestWatchConfigMapSwaps(t *testing.T) {
 				dir = d
 				must(t, os.Mkdir(filepath.Join(dir, "volume"), 0o700))
 				must(t, os.Symlink("..data/nexus.yaml", filepath.Join(dir, "volume", "nexus.yaml")))
+				must(t, os.Symlink("..data/policies", filepath.Join(dir, "volume", "policies")))
 				for n := range swaps {
 					swap(n)
 					rest(2 * time.Second)

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -172,9 +171,10 @@ func known(f *config.File) telemetry.Known {
 
 // Check reads the configuration, builds everything it names and throws it away. An error is every problem.
 func Check(ctx context.Context, o Options) error {
+	o.check = true
 	g, err := New(ctx, o)
 	if err != nil {
-		return fmt.Errorf("%w", err)
+		return err
 	}
 	g.Close()
 	return nil

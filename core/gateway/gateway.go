@@ -32,6 +32,8 @@ type Options struct {
 	Log     *slog.Logger
 	Listen  string // overrides server.listen when not empty
 	Admin   string // overrides admin.listen when not empty
+
+	check bool // nothing is to be left behind, such as a log file
 }
 
 // A Gateway is the running program. What it holds beside the current snapshot outlives every reload.
@@ -268,6 +270,10 @@ func read(o Options) (loaded, error) {
 	}
 	if o.Admin != "" {
 		file.Admin.Listen = o.Admin
+	}
+	if o.check {
+		file.Telemetry.AccessLog = "off"
+		file.Policy.Log.To = ""
 	}
 	return loaded{file, source}, nil
 }

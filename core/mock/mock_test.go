@@ -96,7 +96,6 @@ type told struct {
 	finish    string
 	dones     int
 	broken    int // events that are no JSON
-	order     string
 }
 
 func tell(t *testing.T, body string) told {

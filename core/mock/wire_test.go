@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -400,8 +401,8 @@ func TestKillResetsConnections(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Error("the stream ended well")
 	}
-	if s.Close() != nil || s.Close() != nil {
-		t.Error("Close twice failed")
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Errorf("Close twice: %v", err)
 	}
 }
 

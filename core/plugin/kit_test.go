@@ -16,6 +16,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"go.uber.org/goleak"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/nexus-gateway/nexus/core/llm"
@@ -109,33 +110,62 @@ func loader(t testing.TB, files fstest.MapFS) *Loader {
 	return l
 }
 
-// sets keeps one loader for the tests that need no loader of their own: compiling takes a second.
-var shared = sync.OnceValue(func() *Loader {
-	l, err := NewLoader(Options{Decode: decode})
-	if err != nil {
-		panic(err)
+// kept is one loader for the tests that need none of their own, and the sets it has loaded: compiling
+// takes a second. TestMain closes them.
+var kept = struct {
+	sync.Mutex
+	loader *Loader
+	sets   map[string]*Set
+}{sets: map[string]*Set{}}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, s := range kept.sets {
+		if err := s.Close(); err != nil {
+			panic(err)
+		}
 	}
-	return l
-})
+	if kept.loader != nil {
+		if err := kept.loader.Close(); err != nil {
+			panic(err)
+		}
+	}
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// set loads a chain.
+func set(t testing.TB, chain ...Entry) *Set {
+	t.Helper()
+	files := folder(t)
+	kept.Lock()
+	defer kept.Unlock()
+	name := fmt.Sprint(chain)
+	if s := kept.sets[name]; s != nil {
+		return s
+	}
+	if kept.loader == nil {
+		l, err := NewLoader(Options{Shipped: files, Decode: decode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept.loader = l
+	}
+	s, err := kept.loader.Load(context.Background(), &Config{Chain: chain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept.sets[name] = s
+	return s
+}
 
 // stage loads a chain and returns its stage.
 func stage(t testing.TB, chain ...Entry) *Stage {
 	t.Helper()
-	files := folder(t)
-	l := shared()
-	l.loading.Lock()
-	l.options.Shipped = files
-	l.loading.Unlock()
-	set, err := l.Load(context.Background(), &Config{Chain: chain})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := set.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return set.Stage()
+	return set(t, chain...).Stage()
 }
 
 // newCall makes a call of a body.

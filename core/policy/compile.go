@@ -121,8 +121,10 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 	return p, nil
 }
 
+const maxErrors = 100 // that one stage of the compiler reports
+
 func newCompiler(loose bool) *ast.Compiler {
-	c := ast.NewCompiler().
+	c := ast.NewCompiler().SetErrorLimit(maxErrors).
 		WithCapabilities(capabilities()).
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithStrict(true)

@@ -55,7 +55,7 @@ func (e *Engine) evaluate(ctx context.Context, input ast.Object) (ast.Value, err
 		done: make(chan struct{}), late: make(chan struct{}),
 	}
 	select {
-	case bench <- r:
+	case handoff <- r:
 	default:
 		go work(r)
 	}
@@ -74,9 +74,10 @@ func (e *Engine) evaluate(ctx context.Context, input ast.Object) (ast.Value, err
 	return nil, ctx.Err()
 }
 
-// bench hands evaluations to workers that have just ended another one: their stacks have grown to what
-// an evaluation needs, which halves its cost. A worker that gets nothing for a while ends.
-var bench = make(chan *evaluation)
+// handoff gives evaluations to workers that have just ended another one: their stacks have grown to what
+// an evaluation needs, which halves its cost. A worker that gets nothing for a while ends. Nobody waits
+// for workers: the one whose builtin cannot be interrupted is the reason they exist.
+var handoff = make(chan *evaluation)
 
 const linger = 200 * time.Millisecond
 
@@ -87,7 +88,7 @@ func work(r *evaluation) {
 		r.run()
 		idle.Reset(linger)
 		select {
-		case r = <-bench:
+		case r = <-handoff:
 		case <-idle.C:
 			return
 		}

@@ -64,7 +64,7 @@ func TestInputIsTheDocument(t *testing.T) {
 				"max_tokens": 700, "temperature": 0.25, "tools": ["search"], "headers": {"x-canary": "a, b"}},
 			"principal": {"id": "k9", "kind": "key", "key_id": "k9", "tenant": "acme", "team": "blue", "roles": ["dev", "ops"], "tier": "free", "labels": {"region": "kr"}},
 			"labels": {"confidential": "true"},
-			"prompt": {"tokens_est": 18, "turns": 2, "bytes": 346, "last_user": "프로젝트 ALPHA\n`+"```go"+`", "last_user_truncated": false, "lang": "ko", "has_code": true, "has_image": true, "keywords": ["alpha", "프로젝트"]},
+			"prompt": {"tokens_est": 18, "turns": 2, "bytes": 346, "last_user": "프로젝트 ALPHA\n` + "```go" + `", "last_user_truncated": false, "lang": "ko", "has_code": true, "has_image": true, "keywords": ["alpha", "프로젝트"]},
 			"pii": {"count": 3, "kinds": ["EMAIL", "KR_RRN"]},
 			"budget": {"used_ratio": 0.41, "remaining": 59},
 			"quota": {"requests_left": 1099511627776, "tokens_left": 0},

@@ -107,18 +107,28 @@ type entry struct {
 	EvalNS     int64             `json:"eval_ns"`
 }
 
-// add queues the line for a decision on c, or drops and counts it when the queue is full.
-func (l *Log) add(c *pipeline.Call, o outcome, v *verdict, f *failure, took time.Duration) {
-	if l == nil {
+// add queues e, or drops and counts it when the queue is full.
+func (l *Log) add(e entry) {
+	select {
+	case l.queue <- e:
+	default:
+		l.dropped.Add(1)
+	}
+}
+
+// record counts what came of an evaluation, and logs it.
+func (s *Stage) record(c *pipeline.Call, o outcome, v *verdict, err error, took time.Duration) {
+	s.env.Metrics.decided(o, v.Action, took)
+	if s.env.Log == nil {
 		return
 	}
 	e := entry{
-		DecisionID: v.ID, TraceID: c.Trace.ID, Path: "nexus/decision", Timestamp: time.Now(),
+		DecisionID: v.ID, TraceID: c.Trace.ID, Path: "nexus/decision", Timestamp: time.Now(), Revision: s.engine.Revision(),
 		Outcome: o, Action: v.Action, Rule: v.Rule, Matched: v.matched, Reason: v.Reason, Tags: v.Tags,
 		Route: string(c.Route), EvalNS: took.Nanoseconds(),
 	}
-	if f != nil {
-		e.Error = cut(f.err.Error(), maxString)
+	if err != nil {
+		e.Error = cut(err.Error(), maxString)
 	}
 	if c.Principal != nil {
 		e.Tenant, e.Principal = c.Principal.Tenant, c.Principal.ID
@@ -126,11 +136,7 @@ func (l *Log) add(c *pipeline.Call, o outcome, v *verdict, f *failure, took time
 	for _, t := range v.Targets {
 		e.Targets = append(e.Targets, t.Pool)
 	}
-	select {
-	case l.queue <- e:
-	default:
-		l.dropped.Add(1)
-	}
+	s.env.Log.add(e)
 }
 
 func (l *Log) write(e entry) {

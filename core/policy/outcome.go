@@ -31,16 +31,14 @@ func (s *Stage) decide(ctx context.Context, c *pipeline.Call) (*verdict, error) 
 	took := time.Since(start)
 	var f *failure
 	if !errors.As(err, &f) {
-		s.env.Metrics.decided(decided, v.Action, took)
-		s.env.Log.add(c, decided, v, nil, took)
+		s.record(c, decided, v, nil, took)
 		return v, nil
 	}
 	v = &verdict{Decision: pipeline.Decision{ID: c.ID, Action: pipeline.Allow, Rule: "on_" + string(f.outcome)}}
 	if s.engine.cfg.rule(f.outcome) != string(pipeline.Allow) {
 		v.Action = pipeline.DenyIt
 	}
-	s.env.Metrics.decided(f.outcome, v.Action, took)
-	s.env.Log.add(c, f.outcome, v, f, took)
+	s.record(c, f.outcome, v, f.err, took)
 	if v.Action == pipeline.Allow {
 		return v, nil
 	}

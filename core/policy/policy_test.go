@@ -1,9 +1,13 @@
 package policy
 
 import (
+	"maps"
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/format"
 )
 
 func testConfig() Config {
@@ -31,5 +35,19 @@ func TestShippedPoliciesPassTheirTests(t *testing.T) {
 	}
 	if r.Passed < 20 {
 		t.Errorf("passed %d tests, want all of them", r.Passed)
+	}
+}
+
+func TestShippedPoliciesAreFormatted(t *testing.T) {
+	f, err := Shipped().read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(f.rego, f.tests)
+	for name, text := range f.rego {
+		want, err := format.SourceWithOpts(name, []byte(text), format.Opts{RegoVersion: ast.RegoV1})
+		if err != nil || string(want) != text {
+			t.Errorf("%s is not as `opa fmt` writes it: %v\n%s", name, err, want)
+		}
 	}
 }

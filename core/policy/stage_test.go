@@ -353,7 +353,7 @@ func TestDecisionLog(t *testing.T) {
 		t.Errorf("%d lines, %d dropped; want 2 and 3", len(lines), l.dropped.Load())
 	}
 	var e entry
-	if err := json.Unmarshal([]byte(lines[0]), &e); err != nil || e.Rule != "routes.confidential" || e.DecisionID != "req-1" || e.Targets[0] != "local" || e.Tenant != "acme" {
+	if err := json.Unmarshal([]byte(lines[0]), &e); err != nil || e.Rule != "routes.confidential" || e.DecisionID != "req-1" || e.Targets[0] != "local" || e.Tenant != "acme" || e.Revision != s.engine.Revision() {
 		t.Errorf("got %s, %v", lines[0], err)
 	}
 	if strings.Contains(string(text), "날씨") {

@@ -52,6 +52,7 @@ func (a *admission) Handle(ctx context.Context, c *pipeline.Call, next pipeline.
 	if !r.Taken {
 		return nil, a.exhausted(&r.Reservation)
 	}
+	a.passes[r.place].Inc()
 	c.Quota = view(c.Quota, &r.Reservation)
 	reply, err := next.Handle(ctx, c)
 	if err != nil {

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nexus-gateway/nexus/core/pipeline"
@@ -79,10 +80,13 @@ func (c *Config) validateStore(p setting.Problems) {
 	if r.PoolSize < 1 || r.PoolSize > 4096 {
 		p.Addf("pool_size", "write 1 to 4096")
 	}
-	if r.KeyPrefix == "" || len(r.KeyPrefix) > 128 {
-		p.Addf("key_prefix", "write 1 to 128 bytes")
+	if r.KeyPrefix == "" || len(r.KeyPrefix) > 128 || strings.ContainsFunc(r.KeyPrefix, notPlain) {
+		p.Addf("key_prefix", "write 1 to 128 visible ASCII characters without braces")
 	}
 }
+
+// notPlain also refuses braces: the first pair of them in a key is its hash tag in a Redis Cluster.
+func notPlain(r rune) bool { return r <= ' ' || r > '~' || r == '{' || r == '}' }
 
 func redisAddress(text string) bool {
 	u, err := url.Parse(text)

@@ -6,17 +6,34 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
 // A keeper takes and settles for both stages, by the rule for a store that is down.
 type keeper struct {
-	config  Config
-	store   Store
-	share   *Memory
-	metrics *metrics
-	settler *settler
-	outage  *outage
+	config    Config
+	store     Store
+	share     *Memory
+	metrics   *metrics
+	decisions *prometheus.CounterVec // of one stage; outcome
+	passes    [3]prometheus.Counter  // by place
+	settler   *settler
+	outage    *outage
+}
+
+// newKeeper makes the keeper of the stage that metrics call name.
+func (q *Quota) newKeeper(name string, cfg Config) *keeper {
+	decisions := q.metrics.decisions.MustCurryWith(prometheus.Labels{"stage": name})
+	return &keeper{
+		config: cfg, store: q.store, share: q.share, metrics: q.metrics, settler: q.settler, outage: q.outage, decisions: decisions,
+		passes: [3]prometheus.Counter{
+			inStore: decisions.WithLabelValues(admitted),
+			inShare: decisions.WithLabelValues(storeShared),
+			nowhere: decisions.WithLabelValues(storeAllowed),
+		},
+	}
 }
 
 // A place says where a reservation was taken, and so where it is settled.
@@ -36,14 +53,13 @@ func (k *keeper) take(ctx context.Context, r *Reservation) error {
 	}
 	k.makeSure(r)
 	if gone := ctx.Err(); gone != nil {
-		k.metrics.decisions.WithLabelValues(callerWentAway).Inc()
+		k.decisions.WithLabelValues(callerWentAway).Inc()
 		return gone
 	}
 	k.outage.note(err, k.config.WhenStoreDown)
 	switch k.config.WhenStoreDown {
 	case whenAllow:
 		r.Taken, r.place = true, nowhere
-		k.metrics.decisions.WithLabelValues(storeAllowed).Inc()
 		return nil
 	case whenShare:
 		return k.takeShare(ctx, r)
@@ -62,7 +78,6 @@ func (k *keeper) takeShare(ctx context.Context, r *Reservation) error {
 	if err := k.share.Take(ctx, r); err != nil {
 		return k.refuseDown(err)
 	}
-	k.metrics.decisions.WithLabelValues(storeShared).Inc()
 	return nil
 }
 
@@ -80,7 +95,7 @@ func (k *keeper) makeSure(r *Reservation) {
 }
 
 func (k *keeper) refuseDown(err error) *pipeline.Refusal {
-	k.metrics.decisions.WithLabelValues(storeDenied).Inc()
+	k.decisions.WithLabelValues(storeDenied).Inc()
 	return &pipeline.Refusal{
 		Kind: pipeline.Unavailable, Stage: stage, Code: "quota_unavailable", Retry: time.Second, Err: err,
 		Reason: "The gateway cannot check your limits at the moment. Try again shortly.",

@@ -8,13 +8,15 @@ import (
 
 // metrics count what the stages decide and how the store does. All labels are from closed sets.
 type metrics struct {
-	decisions    *prometheus.CounterVec   // outcome: the outcomes below
+	decisions    *prometheus.CounterVec   // stage: admit, reserve; outcome: the outcomes below
 	storeSeconds *prometheus.HistogramVec // op: take, settle
 	storeErrors  *prometheus.CounterVec   // op: take, settle
 	breakerOpen  prometheus.Gauge
 	tokens       *prometheus.CounterVec // source: backend, estimate
 	pending      prometheus.Gauge
 	dropped      prometheus.Counter
+
+	counted, estimated prometheus.Counter // of tokens
 }
 
 // Outcomes of a decision.
@@ -37,7 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return prometheus.GaugeOpts{Namespace: "gateway", Subsystem: "quota", Name: name, Help: help}
 	}
 	m := &metrics{
-		decisions:    prometheus.NewCounterVec(opts("decisions_total", "Decisions of the admit and reserve stages."), []string{"outcome"}),
+		decisions:    prometheus.NewCounterVec(opts("decisions_total", "Decisions of the admit and reserve stages."), []string{"stage", "outcome"}),
 		storeErrors:  prometheus.NewCounterVec(opts("store_errors_total", "Operations the store did not answer."), []string{"op"}),
 		breakerOpen:  prometheus.NewGauge(gauge("store_breaker_open", "1 while the store is taken to be down.")),
 		tokens:       prometheus.NewCounterVec(opts("settled_tokens_total", "Tokens charged, by who counted them."), []string{"source"}),
@@ -50,6 +52,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.breakerOpen, m.pending, m.dropped = register(reg, m.breakerOpen), register(reg, m.pending), register(reg, m.dropped)
 		m.storeSeconds = register(reg, m.storeSeconds)
 	}
+	m.counted, m.estimated = m.tokens.WithLabelValues("backend"), m.tokens.WithLabelValues("estimate")
 	return m
 }
 

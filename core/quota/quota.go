@@ -43,8 +43,7 @@ func New(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Quota, error
 // Stages returns the two stages that hold calls to the limits of cfg, counting in q: admit stands before
 // plugins, reserve after policy. They are valid as long as q.
 func (q *Quota) Stages(cfg Config) (admit, reserve pipeline.Stage) {
-	k := &keeper{config: cfg, store: q.store, share: q.share, metrics: q.metrics, settler: q.settler, outage: q.outage}
-	return &admission{k}, &reservation{k}
+	return &admission{q.newKeeper("admit", cfg)}, &reservation{q.newKeeper("reserve", cfg)}
 }
 
 // Fits reports whether q counts where cfg says. When it does not, stages for cfg need a new Quota.

@@ -82,6 +82,10 @@ func (s *redisStore) Take(ctx context.Context, r *Reservation) error {
 		args = append(args, r.Charges[i].Limit, r.Charges[i].Amount)
 	}
 	out, err := s.run(ctx, "take", takeScript, s.keys(id, r), args)
+	if errors.Is(err, ErrDown) {
+		r.id = 0 // nothing was sent, so nothing is to be undone
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("quota: take %d charges: %w", len(r.Charges), err)
 	}

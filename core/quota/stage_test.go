@@ -469,7 +469,7 @@ func FuzzPrice(f *testing.F) {
 	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MaxInt64), int64(1), "")
 	f.Fuzz(func(t *testing.T, n, most, set, limit int64, text string) {
 		limit = max(1, min(limit, maxLimit))
-		s := &reservation{&keeper{config: limits(0, limit), metrics: newMetrics(nil)}}
+		s := &reservation{&keeper{config: limits(0, limit)}}
 		s.config.Completion.Default = 100
 		c := call("")
 		c.Request.N, c.Request.MaxTokens, c.Decision.Set.MaxTokens = n, most, set

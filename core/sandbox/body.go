@@ -155,14 +155,16 @@ func (w *meter) global(op byte, index uint32) {
 	w.out = appendU32(append(w.out, op), index)
 }
 
-// tickIf calls tick if one of the globals is below zero.
+// tickIf calls tick if one of the globals is below zero. The branch goes round the call, not to it: wazero
+// lays out registers for the first way that leads to a place.
 func (w *meter) tickIf(globals ...uint32) {
+	w.out = append(w.out, opBlock, blockEmpty)
 	w.global(opGlobalGet, globals[0])
 	for _, g := range globals[1:] {
 		w.global(opGlobalGet, g)
 		w.out = append(w.out, opI64Or)
 	}
-	w.out = append(w.out, opI64Const, 0, opI64LtS, opIf, blockEmpty, opCall)
+	w.out = append(w.out, opI64Const, 0, opI64GeS, opBrIf, 0, opCall)
 	w.u32(w.tick)
 	w.out = append(w.out, opEnd)
 }

@@ -51,7 +51,10 @@ func (p *Pool) make(ctx context.Context) (*Guest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("instantiate: %w", err)
 	}
-	g.module, g.memory = module, module.Memory()
+	g.module = module
+	if p.shape.remembers { // otherwise wazero's answer is a nil that does not compare equal to nil
+		g.memory = module.Memory()
+	}
 	p.made.Add(1)
 	p.alive.Add(1)
 	if err := g.start(ctx); err != nil {

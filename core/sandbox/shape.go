@@ -42,11 +42,12 @@ type Bounds struct {
 
 // A Shape is what a module says of itself, read without compiling it.
 type Shape struct {
-	Imports []Import
-	Exports map[string]Export
-	Memory  Bounds   // pages of 64 KiB; zero if it has none of its own
-	Customs []string // names of custom sections
-	starts  bool     // has a start function
+	Imports   []Import
+	Exports   map[string]Export
+	Memory    Bounds   // pages of 64 KiB; zero if it has none of its own
+	Customs   []string // names of custom sections
+	starts    bool     // has a start function
+	remembers bool     // has a memory
 }
 
 // Inspect reads the shape of a module. It does not look into function bodies: a shape is not a promise that
@@ -58,7 +59,7 @@ func Inspect(wasm []byte) (*Shape, error) {
 	}
 	s := &Shape{Imports: m.imports, Exports: make(map[string]Export, len(m.exports)), Customs: m.customs, starts: m.start >= 0}
 	if len(m.memories) > 0 {
-		s.Memory = m.memories[0]
+		s.Memory, s.remembers = m.memories[0], true
 	}
 	for _, x := range m.exports {
 		e := Export{Kind: x.kind}

@@ -32,17 +32,21 @@ type sink struct {
 
 // openLog opens what Config.AccessLog names.
 func openLog(name string, limit int, dropped prometheus.Counter) (*sink, error) {
-	switch name {
-	case "off":
+	if name == "off" {
 		return nil, nil
-	case "stdout":
-		return newSink(os.Stdout, nil, limit, dropped), nil
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := openFile(name)
 	if err != nil {
 		return nil, err
 	}
 	return newSink(f, f, limit, dropped), nil
+}
+
+func openFile(name string) (*os.File, error) {
+	if name == "stdout" {
+		return stdout()
+	}
+	return os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
 func newSink(out io.Writer, file io.Closer, limit int, dropped prometheus.Counter) *sink {

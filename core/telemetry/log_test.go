@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -207,4 +209,40 @@ func TestLogOff(t *testing.T) {
 	}
 	drain(tel.Handle(context.Background(), newCall(), backendOf(events(io.EOF, "ab"))))
 	closeNow(t, tel)
+}
+
+// orphanEnv makes this test binary a gateway whose standard output has lost its reader.
+const orphanEnv = "NEXUS_TEST_ORPHAN"
+
+func orphan() {
+	tel, err := New(Config{AccessLog: "stdout", LogBuffer: 1 << 20}, "test")
+	if err != nil {
+		panic(err)
+	}
+	for range 3 {
+		drain(tel.Handle(context.Background(), newCall(), backendOf(events(io.EOF, "ab"))))
+		time.Sleep(20 * time.Millisecond) // let each line be a write of its own
+	}
+	_ = tel.Close(context.Background())
+	fmt.Fprint(os.Stderr, "alive")
+}
+
+// TestLogReaderDies: a log shipper that dies does not take the gateway along.
+func TestLogReaderDies(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there are no broken pipes of this kind")
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader.Close()
+	var said bytes.Buffer
+	child := exec.Command(os.Args[0])
+	child.Env, child.Stdout, child.Stderr = append(os.Environ(), orphanEnv+"=1"), writer, &said
+	err = child.Run()
+	writer.Close()
+	if err != nil || said.String() != "alive" {
+		t.Errorf("got %v and %q, want a process that lives on", err, said.String())
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,13 @@ import (
 	"github.com/nexus-gateway/nexus/core/setting"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(orphanEnv) != "" {
+		orphan()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var testKnown = Known{
 	Models:   []string{"m1", "m2", "llama-*"},

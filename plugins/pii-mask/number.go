@@ -7,7 +7,6 @@ const maxDigits = 20
 // numbers, cards and registrations.
 type number struct {
 	digits  [maxDigits]byte
-	begin   [maxDigits]int
 	end     [maxDigits]int
 	sep     [maxDigits]byte // what stands before the digit: 0 nothing, - . ( ) space, ~ for " - "
 	n       int
@@ -19,10 +18,8 @@ type number struct {
 
 // startsNumber reports whether a number may start at i, by what stands before it.
 func startsNumber(b []byte, i int) bool {
-	if class[b[i]]&wide != 0 {
-		if _, size := digitAt(b, i); size == 0 && !wideOpen(b, i) {
-			return false
-		}
+	if _, size := digitAt(b, i); size == 0 && class[b[i]]&wide != 0 {
+		return false
 	}
 	if i == 0 {
 		return true
@@ -39,9 +36,6 @@ func startsNumber(b []byte, i int) bool {
 	joined := p == '-' || p == '.'
 	return !(joined && i > 1 && class[b[i-2]]&digit != 0)
 }
-
-// wideOpen reports whether the text ends within what may be a full-width digit.
-func wideOpen(b []byte, i int) bool { return len(b)-i < 3 }
 
 // digitAt returns the digit at i and its size in bytes, 0 when there is none.
 func digitAt(b []byte, i int) (d byte, size int) {
@@ -68,20 +62,18 @@ func (n *number) read(b []byte, i int, final bool) (open bool) {
 		i++
 	}
 	var sep byte
-	for n.n < maxDigits {
+	for n.n < maxDigits && !open {
 		d, size := digitAt(b, i)
 		if size == 0 {
 			break
 		}
-		n.digits[n.n], n.sep[n.n] = d, sep
-		n.begin[n.n], n.end[n.n] = i, i+size
+		n.digits[n.n], n.sep[n.n], n.end[n.n] = d, sep, i+size
 		n.n++
-		sep, i = separator(b, i+size)
+		sep, i, open = separator(b, i+size)
+		open = open && !final
 	}
-	if i >= len(b) || partial(b, i) {
-		if !final {
-			return true
-		}
+	if open || i >= len(b) && !final {
+		return true
 	}
 	n.spoil(b)
 	return false
@@ -109,18 +101,20 @@ var separators = [...]struct {
 }
 
 // separator returns what stands at i before the next digit, and where that is. Invisible characters are
-// passed over.
-func separator(b []byte, i int) (as byte, next int) {
+// passed over. open says that the text ends where a longer separator might have gone on.
+func separator(b []byte, i int) (as byte, next int, open bool) {
 	i = visible(b, i)
 	if i >= len(b) || class[b[i]]&digit != 0 {
-		return 0, i
+		return 0, i, false
 	}
 	for _, s := range separators {
-		if ok, _ := matchAt(b, i, s.text); ok {
-			return s.as, visible(b, i+len(s.text))
+		ok, short := matchAt(b, i, s.text)
+		open = open || short
+		if ok {
+			return s.as, visible(b, i+len(s.text)), open
 		}
 	}
-	return 0, i
+	return 0, i, open
 }
 
 // visible passes over one zero-width space, joiner, mark or soft hyphen.
@@ -134,16 +128,6 @@ func visible(b []byte, i int) int {
 		}
 	}
 	return i
-}
-
-// partial reports whether the text ends at i within what could be a separator, an invisible character or
-// a full-width digit.
-func partial(b []byte, i int) bool {
-	switch b[i] {
-	case ' ', ')', '%', '&', 0xe2, 0xef, 0xc2:
-		return len(b)-i < 5
-	}
-	return false
 }
 
 // shape returns the lengths of the groups that the first k digits are written in, one hexadecimal digit

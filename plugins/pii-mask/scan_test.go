@@ -311,8 +311,8 @@ func runeAt(s string, n uint) int {
 }
 
 func BenchmarkNext(b *testing.B) {
-	prose := []byte(strings.Repeat("The quick brown fox 빠른 갈색 여우가 jumps over the lazy dog, again. ", 15)[:1024])
-	rich := []byte(strings.Repeat("kim@example.com, 010-2345-6789, 주민 900101-1234568 그리고 text 2024-01-02; ", 12)[:1024])
+	prose := []byte(strings.Repeat("The quick brown fox 빠른 갈색 여우가 jumps over the lazy dog, again. ", 20)[:1024])
+	rich := []byte(strings.Repeat("kim@example.com, 010-2345-6789, 주민 900101-1234568 그리고 text 2024-01-02; ", 15)[:1024])
 	for name, text := range map[string][]byte{"prose": prose, "rich": rich} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(text)))

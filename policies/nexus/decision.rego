@@ -25,13 +25,23 @@ _masks := {concat(".", ["masks", name]): claim | some name, claim in data.nexus.
 # title: The decision
 # description: One document per call, as decision.schema.json describes it.
 # entrypoint: true
-decision := object.union(_refusal, {"matched": _matched}) if _refusal
+decision := {"action": "allow", "rule": "default", "matched": set()} if count(_all) == 0
+
+# One route and nothing else, the common case, needs none of what follows.
+else := object.union({"action": "allow", "rule": rule, "matched": {rule}}, object.remove(claim, {"priority"})) if {
+	count(_all) == 1
+	some rule, claim in _routes
+}
+
+else := object.union(_refusal, {"matched": _matched}) if _refusal
 
 else := {"conflict": _rivals} if _rivals
 
 else := object.union_n([_route, _mask, _limit, {"matched": _matched}])
 
-_matched := object.keys(object.union_n([_access, _routes, _limits, _masks]))
+_all := object.union_n([_access, _routes, _limits, _masks])
+
+_matched := object.keys(_all)
 
 # The denial, or the answer, that nexus.access claims.
 _refusal := _spread(rule, _access[rule]) if {
