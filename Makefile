@@ -11,7 +11,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: plugins ## build bin/nexus with the shipped plugins and policies inside
-	$(GO) build -o bin/nexus ./cmd/nexus
+	$(GO) build -ldflags="-s -w" -o bin/nexus ./cmd/nexus
 
 run: build ## run the gateway on embedded defaults, with a mock backend
 	@exec bin/nexus serve

@@ -365,6 +365,18 @@ func TestRefuseQuery(t *testing.T) {
 	}
 }
 
+func TestKeyInQuery(t *testing.T) {
+	cfg := testConfig()
+	cfg.Anonymous = true
+	for _, h := range []http.Header{{}, {"X-Api-Key": {goodKey}}} {
+		c := &pipeline.Call{Query: "limit=1&api_key=" + goodKey, Header: h}
+		reached, err := ask(newKeys(t, cfg), c)
+		if f := refusal(t, err); reached || f.Kind != pipeline.Unauthenticated || strings.Contains(f.Error(), goodKey) || len(h) != 0 {
+			t.Errorf("got %+v", f)
+		}
+	}
+}
+
 func TestValidate(t *testing.T) {
 	good := hashOf(goodKey)
 	one := func(e Entry) Config { return Config{Keys: []Entry{e}} }

@@ -27,7 +27,6 @@ type sample struct {
 	Free     any                `yaml:"free" doc:"Anything."`
 	Limits   `yaml:",inline"`
 	Skipped  string `yaml:"-"`
-	hidden   string
 }
 
 type listener struct {

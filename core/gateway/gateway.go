@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,6 +195,7 @@ func (g *Gateway) Run(ctx context.Context, ready func(listen, admin net.Addr)) e
 	running.Go(func() { failed <- g.quota.Run(rest) })
 	running.Go(func() { failed <- g.decisionLog.Run(rest) })
 	running.Go(func() { config.Watch(rest, g.files, 0, g.changed) })
+	debug.FreeOSMemory() // compiling plugins and policies takes several times what they keep
 	if ready != nil {
 		ready(data.Addr(), second.Addr())
 	}

@@ -76,11 +76,21 @@ func (v *chunks) piece(o *out, c, from, to int) error {
 	}
 	b := append(o.begin(), v.heads[c]...)
 	b = v.appendDelta(b, choice, from, to)
-	b = append(b, `,"logprobs":null,"finish_reason":null`...)
+	if to == len(choice.ids) && v.merged(choice) {
+		b = v.appendStop(append(b, `,"logprobs":null,"finish_reason":"length",`...), choice)
+	} else {
+		b = append(b, `,"logprobs":null,"finish_reason":null`...)
+	}
 	if v.x.req.ReturnTokenIDs {
 		b = appendIDs(append(b, `,"token_ids":`...), choice.ids[from:to])
 	}
 	return o.send(v.tail(append(b, `}]`...)))
+}
+
+// merged says that a choice ends in the event of its last piece, as vLLM's do when they reach max_tokens.
+// Where a fault cuts, the end has an event of its own to be cut off.
+func (v *chunks) merged(c *choice) bool {
+	return v.x.s.opts.Kind == VLLM && c.answer.finish == "length" && c.call == nil && v.x.script.fault.cut == cutNone && !v.mute(c, len(c.ids)-1, len(c.ids))
 }
 
 // mute says that a piece has nothing to show: the marks of thinking, unless ids were asked for.
@@ -147,6 +157,9 @@ func (v *chunks) callPart(o *out, c int, text string) error {
 
 func (v *chunks) finish(o *out, c int, reason string) error {
 	choice := &v.p.choices[c]
+	if v.merged(choice) {
+		return nil
+	}
 	if choice.call != nil && reason != "abort" && len(choice.ids) > 0 {
 		if err := v.callPart(o, c, `\"}`); err != nil {
 			return err

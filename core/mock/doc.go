@@ -47,7 +47,8 @@
 //	error-first       the same as the first event
 //	abort-finish=N    finish_reason abort after N pieces, then [DONE]
 //	status=N          this status; with retry-after=S, html
-//	context-length    400, the prompt is too long
+//	context-length    400, the prompt is too long; content-filter: 400, refused by a provider's filter
+//	no-prefill        400 when the last message is the assistant's
 //	reset             TCP reset before any byte; garbage-line: no HTTP
 //	hang              accepted, never answered; headers-then-nothing; empty-200
 //	html              200 with a web page

@@ -65,9 +65,11 @@ const (
 	noSpace      flag = "no-space" // data:{…}
 	comments     flag = "comments" // an SSE comment before each event
 	hang         flag = "hang"
+	filtered     flag = "content-filter" // 400, refused by the provider's filter
+	noPrefill    flag = "no-prefill"     // 400 when the last message is the assistant's
 )
 
-var knownFlags = []flag{noDone, noUsage, reset, garbageFirst, empty200, html, headersOnly, twoDones, trailing, badUTF8, zipped, crlf, bytewise, noSpace, comments, hang}
+var knownFlags = []flag{noDone, noUsage, reset, garbageFirst, empty200, html, headersOnly, twoDones, trailing, badUTF8, zipped, crlf, bytewise, noSpace, comments, hang, filtered, noPrefill}
 
 // values are the faults and modifiers with a value besides the cuts.
 var values = map[string]func(*Fault, string) error{

@@ -22,6 +22,10 @@ func (x *exchange) misbehave(p *plan) bool {
 	case f.has(hang):
 		x.idle(f.lasting)
 		x.hijack("", false)
+	case f.has(filtered):
+		reply(x.w, 400, `{"error":{"message":"The response was filtered.","type":"invalid_request_error","param":"prompt","code":"content_filter"}}`)
+	case f.has(noPrefill) && x.prefilled():
+		x.refuse(400, "", "This model does not support assistant message prefill. The conversation must end with a user message.")
 	case f.status != 0:
 		x.status(f)
 	case f.has(html):
@@ -38,6 +42,11 @@ func (x *exchange) misbehave(p *plan) bool {
 		return false
 	}
 	return true
+}
+
+func (x *exchange) prefilled() bool {
+	n := len(x.req.Messages)
+	return n > 0 && x.req.Messages[n-1].Role == "assistant"
 }
 
 // due says whether this reply is to go wrong.

@@ -238,6 +238,8 @@ func TestFaults(t *testing.T) {
 		{fault: "status=500", status: 500, contentType: "application/json"},
 		{fault: "status=429;retry-after=2", status: 429},
 		{fault: "context-length", status: 400},
+		{fault: "content-filter", status: 400, errors: 0},
+		{fault: "no-prefill", text: whole, status: 200, dones: 1, finish: "stop"},
 		{fault: "headers-then-nothing;for=20ms", status: 200, fails: true},
 		{fault: "reset", fails: true},
 		{fault: "garbage-line", fails: true},

@@ -98,10 +98,18 @@ func (s *script) direct(body []byte) error {
 	return s.parse(string(text))
 }
 
+// headerNames are the request headers, canonical, in the order of fields.
+var headerNames = func() (names []string) {
+	for _, f := range fields {
+		names = append(names, http.CanonicalHeaderKey("x-mock-"+f.name))
+	}
+	return names
+}()
+
 // head reads the request's x-mock- headers over s.
 func (s *script) head(h http.Header) error {
-	for _, f := range fields {
-		v := h["X-Mock-"+strings.ToUpper(f.name[:1])+f.name[1:]]
+	for i, f := range fields {
+		v := h[headerNames[i]]
 		if len(v) == 0 {
 			continue
 		}

@@ -2,6 +2,7 @@ package mock
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -87,8 +88,9 @@ func TestStreamShapes(t *testing.T) {
 			}
 		}},
 		{"max_tokens", `"max_tokens":5`, func(t *testing.T, got told, raw string) {
-			if got.finish != "length" {
-				t.Errorf("finish %q", got.finish)
+			last := got.chunks[len(got.chunks)-1].Choices[0]
+			if got.finish != "length" || last.Delta.Content == "" || len(got.chunks) != 1+5 {
+				t.Errorf("finish %q in the last of %d chunks, %+v", got.finish, len(got.chunks), last)
 			}
 		}},
 		{"required tool", tools + `,"tool_choice":"required"`, func(t *testing.T, got told, raw string) {
@@ -99,6 +101,11 @@ func TestStreamShapes(t *testing.T) {
 		}},
 		{"named tool", tools + `,"tool_choice":{"type":"function","function":{"name":"weather"}}`, func(t *testing.T, got told, raw string) {
 			if got.args == "" || got.finish != "stop" {
+				t.Errorf("arguments %q, finish %q", got.args, got.finish)
+			}
+		}},
+		{"tool by directive", tools + `,"user":"[[mock call=weather]]"`, func(t *testing.T, got told, raw string) {
+			if !strings.HasPrefix(got.args, `{"city": "`) || got.finish != "tool_calls" {
 				t.Errorf("arguments %q, finish %q", got.args, got.finish)
 			}
 		}},
@@ -135,6 +142,93 @@ func TestStreamShapes(t *testing.T) {
 			}
 			tt.check(t, tell(t, raw), raw)
 		})
+	}
+}
+
+func TestReasoningField(t *testing.T) {
+	for kind, field := range map[Kind]string{VLLM: `"reasoning":"`, SGLang: `"reasoning_content":"`} {
+		_, url := start(t, Options{Kind: kind, Models: []string{"mock-think"}, Think: 5, Tokens: 6})
+		body := strings.Replace(hello, `"mock"`, `"mock-think"`, 1)
+		_, raw, _ := ask(t, url+"/v1/chat/completions", with(body, `"stream":true`))
+		_, whole, _ := ask(t, url+"/v1/chat/completions", body)
+		if strings.Count(raw, field) != 5 || strings.Count(whole, field) != 1 || tell(t, raw).text == "" {
+			t.Errorf("%s: no 5 pieces and one whole of %s in %s\n%s", kind, field, raw, whole)
+		}
+		_, off, _ := ask(t, url+"/v1/chat/completions", with(body, `"chat_template_kwargs":{"enable_thinking":false}`))
+		if strings.Contains(off, field) {
+			t.Errorf("%s: it thinks although told not to", kind)
+		}
+	}
+}
+
+func TestRequestID(t *testing.T) {
+	for _, echoed := range []bool{false, true} {
+		_, url := start(t, Options{RequestIDs: echoed})
+		resp, body, err := ask(t, url+"/v1/chat/completions", hello, "X-Request-Id", "abc")
+		if err != nil || !strings.Contains(body, `"id":"chatcmpl-abc"`) || (resp.Header.Get("X-Request-Id") == "abc") != echoed {
+			t.Errorf("%v %v %s", err, resp, body)
+		}
+	}
+}
+
+func TestManyPorts(t *testing.T) {
+	s, _ := start(t, Options{})
+	for range 3 {
+		p, err := s.Listen("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := ask(t, p.URL+"/v1/chat/completions", hello); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := s.Listen("nowhere:-1"); err == nil {
+		t.Error("an impossible address was listened on")
+	}
+	if got := s.Stats().Done; got != 3 {
+		t.Errorf("%d answered, want 3", got)
+	}
+}
+
+func TestNoPrefillFault(t *testing.T) {
+	_, url := start(t, Options{Script: "fault=no-prefill"})
+	resp, body, err := ask(t, url+"/v1/chat/completions", `{"model":"mock","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"so"}]}`)
+	if err != nil || resp.StatusCode != 400 || !strings.Contains(body, "prefill") {
+		t.Errorf("%v %v %s", err, resp, body)
+	}
+}
+
+func TestRunServesUntilTheEnd(t *testing.T) {
+	s, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	asked := false
+	err = s.Run(ctx, []string{"127.0.0.1:0", "127.0.0.1:0"}, func(addrs []string) {
+		for _, a := range addrs {
+			resp, err := http.Get("http://" + a + "/health")
+			if err != nil || resp.StatusCode != 200 {
+				t.Errorf("%v %v", resp, err)
+				continue
+			}
+			resp.Body.Close()
+			asked = true
+		}
+		cancel()
+	})
+	if err != nil || !asked {
+		t.Errorf("Run: %v, asked %v", err, asked)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestNewRefuses(t *testing.T) {
+	for _, o := range []Options{{Kind: "triton"}, {Script: "tokens=many"}, {Script: "fault=die-after"}, {Script: "pace=-1s"}} {
+		if _, err := New(o); err == nil {
+			t.Errorf("%+v was accepted", o)
+		}
 	}
 }
 

@@ -2,6 +2,9 @@ package policy
 
 import (
 	"context"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/nexus-gateway/nexus/core/llm"
@@ -78,5 +81,29 @@ func BenchmarkEvaluate(b *testing.B) {
 		if _, err := e.evaluate(b.Context(), input); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A large table in the data must not cost the call that looks up one row of it.
+func BenchmarkTenants(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			var data strings.Builder
+			data.WriteString(`{"tenants": {"acme": {"pools": ["default"]}`)
+			for i := range n {
+				fmt.Fprintf(&data, `,"tenant-%d": {"pools": ["default", "other"], "models": ["a", "b"]}`, i)
+			}
+			data.WriteString("}}")
+			e := compile(b, testConfig(), "data.json", data.String(), "a.rego",
+				"package nexus.routes\n\nresidency := {\"targets\": data.tenants[input.principal.tenant].pools} if input.principal.tenant\n")
+			s := e.Stage(Env{})
+			c := newCall(b, chatBody)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Handle(b.Context(), c, passed); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -36,6 +36,18 @@ type TestResult struct {
 // OK reports whether no test failed.
 func (r Report) OK() bool { return r.Failed == 0 }
 
+// String lists the tests that did not pass, and the counts.
+func (r Report) String() string {
+	var b strings.Builder
+	for _, t := range r.Results {
+		if !t.Passed && !t.Skipped {
+			fmt.Fprintf(&b, "%s:%d: %s failed: %s\n", t.File, t.Line, t.Name, t.Reason)
+		}
+	}
+	fmt.Fprintf(&b, "%d passed, %d failed, %d skipped\n", r.Passed, r.Failed, r.Skipped)
+	return b.String()
+}
+
 // Test compiles src with its tests, as strictly as Compile does, and runs every rule whose name begins
 // with test_. An error means that nothing was run.
 func Test(ctx context.Context, src Sources) (Report, error) {

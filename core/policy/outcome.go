@@ -29,10 +29,13 @@ func (s *Stage) decide(ctx context.Context, c *pipeline.Call) (*verdict, error) 
 		return nil, err // the caller left: nothing was decided
 	}
 	took := time.Since(start)
-	var f *failure
-	if !errors.As(err, &f) {
+	if err == nil {
 		s.record(c, decided, v, nil, took)
 		return v, nil
+	}
+	f, ok := errors.AsType[*failure](err)
+	if !ok {
+		f = &failure{failed, err}
 	}
 	v = &verdict{Decision: pipeline.Decision{ID: c.ID, Action: pipeline.Allow, Rule: "on_" + string(f.outcome)}}
 	if s.engine.cfg.rule(f.outcome) != string(pipeline.Allow) {
@@ -59,8 +62,13 @@ func (s *Stage) ask(ctx context.Context, c *pipeline.Call) (*verdict, error) {
 	if v.conflict != nil {
 		return nil, fail(conflict, "rules %v claim the call with equal priority", v.conflict)
 	}
-	if v.Action == pipeline.Respond && c.Route != llm.Chat {
+	switch {
+	case v.Action == pipeline.Respond && c.Route != llm.Chat:
 		return nil, fail(misshapen, "action respond answers chat completions only, not %s", c.Route)
+	case len(v.Limits) > 0 && !s.env.Limits:
+		return nil, fail(misshapen, "limits: this gateway enforces no quota that a decision lays on a call")
+	case v.Mask.Restore && !s.env.Restore:
+		return nil, fail(misshapen, "mask.restore: this gateway restores nothing")
 	}
 	v.ID = c.ID
 	return v, nil

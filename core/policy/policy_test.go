@@ -8,6 +8,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/format"
+
+	"github.com/nexus-gateway/nexus/core/setting"
 )
 
 func testConfig() Config {
@@ -49,5 +51,19 @@ func TestShippedPoliciesAreFormatted(t *testing.T) {
 		if err != nil || string(want) != text {
 			t.Errorf("%s is not as `opa fmt` writes it: %v\n%s", name, err, want)
 		}
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	good := testConfig()
+	good.Headers = []string{"x-canary"}
+	p := setting.NewProblems()
+	if good.Validate(p); len(p.All()) != 0 {
+		t.Errorf("got %v", p.All())
+	}
+	bad := Config{Deadline: 2 * time.Second, Headers: []string{"X-Canary", "a b", "authorization", ""}, Keywords: []string{""}}
+	bad.Validate(p)
+	if got := len(p.All()); got != 7 {
+		t.Errorf("%d problems, want 7: %v", got, p.All())
 	}
 }

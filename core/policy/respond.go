@@ -16,9 +16,6 @@ import (
 func respond(c *pipeline.Call, v *verdict) (*llm.Reply, error) {
 	a := answer{id: "chatcmpl-" + c.ID, at: time.Now().Unix(), model: c.Request.Model, text: v.text}
 	reply := &llm.Reply{Status: http.StatusOK, Header: http.Header{}}
-	for name, value := range v.Headers {
-		reply.Header.Set(name, value)
-	}
 	var chunks []llm.Chunk
 	if !c.Request.Stream {
 		reply.Header.Set("Content-Type", "application/json")

@@ -17,6 +17,11 @@ type Env struct {
 	Budget  func(*pipeline.Call) Budget // nil: there are no budgets
 	Metrics *Metrics                    // nil: nothing is counted
 	Log     *Log                        // nil: no decision log
+
+	// What the stages below carry out of a decision. One that asks for more is no decision: what nobody
+	// enforces must not look as if it were.
+	Limits  bool // Decision.Limits
+	Restore bool // Decision.Mask.Restore
 }
 
 // A Fleet tells the live state of the backends. It is asked only by policies that read it, by many calls
@@ -71,7 +76,7 @@ func (e *Engine) Stage(env Env) *Stage {
 	return s
 }
 
-// Handle decides, and passes on what is allowed. The headers of the decision are set on the reply.
+// Handle decides, and passes on what is allowed.
 func (s *Stage) Handle(ctx context.Context, c *pipeline.Call, next pipeline.Handler) (*llm.Reply, error) {
 	v, err := s.decide(ctx, c)
 	if err != nil {
@@ -84,15 +89,5 @@ func (s *Stage) Handle(ctx context.Context, c *pipeline.Call, next pipeline.Hand
 	case pipeline.Respond:
 		return respond(c, v)
 	}
-	reply, err := next.Handle(ctx, c)
-	if err != nil || len(v.Headers) == 0 {
-		return reply, err
-	}
-	if reply.Header == nil {
-		reply.Header = http.Header{}
-	}
-	for name, value := range v.Headers {
-		reply.Header.Set(name, value)
-	}
-	return reply, nil
+	return next.Handle(ctx, c)
 }

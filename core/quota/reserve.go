@@ -113,7 +113,7 @@ func (m *meter) follow(ctx context.Context, c *pipeline.Call, next pipeline.Hand
 	handed := false
 	defer func() {
 		if !handed {
-			m.finish(ctx)
+			m.finish(context.WithoutCancel(ctx))
 		}
 	}()
 	reply, err := next.Handle(ctx, c)
@@ -143,7 +143,7 @@ func (m *meter) Close() error {
 	return err
 }
 
-// finish settles what the call has used by now.
+// finish settles what the call has used by now. It ends within the store's timeout, whatever ctx says.
 func (m *meter) finish(ctx context.Context) {
 	m.settle.Do(func() {
 		used := m.used()

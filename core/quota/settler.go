@@ -33,9 +33,9 @@ func newSettler(m *metrics) *settler {
 	return &settler{queue: make(chan pending, maxPending), metrics: m}
 }
 
-// settle settles r, now or later. It outlives the call: a caller who leaves still pays.
+// settle settles r, now or later. A caller who leaves still pays: ctx is not the call's.
 func (s *settler) settle(ctx context.Context, store Store, r *Reservation) {
-	if store.Settle(context.WithoutCancel(ctx), r) != nil {
+	if store.Settle(ctx, r) != nil {
 		s.later(store, r)
 	}
 }

@@ -314,6 +314,42 @@ func TestAbort(t *testing.T) {
 	}
 }
 
+// TestDeliveredStaysWithinBudget is the property behind S-28: whatever the shape of the calls and
+// wherever they end, what is delivered in a window is charged in full and never more than the limit.
+func TestDeliveredStaysWithinBudget(t *testing.T) {
+	const limit = 20_000
+	b := newBench(t, limits(0, limit), nil)
+	_, reserve := b.q.Stages(limits(0, limit))
+	var delivered, admitted atomic.Int64
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		random := rand.New(rand.NewPCG(3, uint64(worker)))
+		wg.Go(func() {
+			for range 500 {
+				n, most := 1+random.Int64N(4), 1+random.Int64N(100)
+				c := call(fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":%d,"n":%d}`, most, n))
+				answer := backend{tokens: random.Int64N(n*most + 1), prompt: promptOfChat, counted: random.IntN(2) == 0}
+				reply, err := pipeline.Chain(answer, reserve).Handle(context.Background(), c)
+				if err != nil {
+					continue
+				}
+				admitted.Add(1)
+				for range random.Int64N(n*most + 1) {
+					if _, err := reply.Stream.Next(); err != nil {
+						break
+					}
+				}
+				reply.Stream.Close()
+				delivered.Add(c.Outcome.Usage.Prompt + c.Outcome.Usage.Completion)
+			}
+		})
+	}
+	wg.Wait()
+	if got := b.used(KeyTokens, "alice"); got != delivered.Load() || got > limit || got < limit/2 {
+		t.Errorf("charged %d and delivered %d of %d in %d calls", got, delivered.Load(), limit, admitted.Load())
+	}
+}
+
 // TestFailures: what ends before anything was generated costs no tokens; the request stays counted.
 func TestFailures(t *testing.T) {
 	broken := errors.New("broken")

@@ -47,6 +47,7 @@ type meter struct {
 	grown uint32
 	code  int // functions whose bodies have been rewritten
 
+	extra               []Signature // types behind the module's own, which its code cannot name
 	tickType, grownType uint32
 	blockTypes          map[string]uint32 // types that take nothing, by their results
 	scan                scan
@@ -106,8 +107,8 @@ func (w *meter) maxTable() uint32 { return maxTable / uint32(max(len(w.tables), 
 // addTypes puts the types that the meter needs behind the module's own.
 func (w *meter) addTypes() {
 	add := func(s Signature) uint32 {
-		w.types = append(w.types, s)
-		return uint32(len(w.types) - 1)
+		w.extra = append(w.extra, s)
+		return uint32(len(w.types) + len(w.extra) - 1)
 	}
 	for _, f := range w.funcs[w.imported:] {
 		results := w.types[f].Results
@@ -223,8 +224,8 @@ func appendS64(b []byte, v int64) []byte {
 
 func (w *meter) typeSection(r *reader) {
 	r.at = len(r.b)
-	w.u32(uint32(len(w.types)))
-	for _, t := range w.types {
+	w.u32(uint32(len(w.types) + len(w.extra)))
+	for _, t := range slices.Concat(w.types, w.extra) {
 		w.out = append(w.out, 0x60)
 		for _, list := range [][]Type{t.Params, t.Results} {
 			w.u32(uint32(len(list)))

@@ -38,10 +38,8 @@ type Match struct {
 // where scanning began: that is what makes the result the same wherever a stream is cut.
 func Next(b []byte, from int, final bool, want Set) Match {
 	for i := from; i < len(b); {
-		c := class[b[i]]
-		if c == 0 {
-			i++
-			continue
+		if i = pass(b, i); i == len(b) {
+			break
 		}
 		m, next := at(b, i, final, want)
 		if m.Kind != None || next == i {
@@ -50,6 +48,36 @@ func Next(b []byte, from int, final bool, want Set) Match {
 		i = next
 	}
 	return Match{Start: len(b)}
+}
+
+// pass goes on to where something may start. Most text is words without digits and without an @ behind
+// them, so these are passed over here, in one loop: calls are what costs in Wasm.
+func pass(b []byte, i int) int {
+	before := byte(0)
+	if i > 0 {
+		before = class[b[i-1]]
+	}
+	for i < len(b) {
+		c := class[b[i]]
+		switch {
+		case c == 0 || before&local != 0 && c&numeric == 0:
+			i++
+			before = c
+			continue
+		case c&local == 0 || before&local != 0:
+			return i
+		}
+		j, seen := i, byte(0)
+		for j < len(b) && class[b[j]]&local != 0 {
+			seen |= class[b[j]]
+			j++
+		}
+		if j == len(b) || seen&(digit|percent) != 0 || b[j] == '@' || b[j] == '&' {
+			return i
+		}
+		i, before = j, seen
+	}
+	return i
 }
 
 // look is how far back a decision looks, in bytes; the manifest's context is no less.
@@ -89,6 +117,7 @@ const (
 	mark                // ._%+- inside a mail address
 	opener              // + and ( before a number
 	wide                // first byte of a full-width digit
+	percent             // begins an escape that may stand for @
 	local   = digit | letter | mark
 	word    = digit | letter
 	numeric = digit | opener | wide
@@ -107,6 +136,7 @@ func classes() (t [256]uint8) {
 	for _, c := range "._%+-" {
 		t[c] |= mark
 	}
+	t['%'] |= percent
 	t['+'] |= opener
 	t['('] |= opener
 	t[0xef] |= wide
