@@ -3,9 +3,13 @@
 package k8s_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -206,6 +210,31 @@ func TestEverythingRenders(t *testing.T) {
 			t.Error(fault)
 		}
 	}
+}
+
+// What `kubectl apply -k` would send is what the tests look at.
+func TestKubectlRendersTheSame(t *testing.T) {
+	kubectl, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Skip("there is no kubectl")
+	}
+	for _, dir := range kustomizations(t) {
+		out, err := exec.CommandContext(t.Context(), kubectl, "kustomize", dir).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", dir, err)
+		}
+		if got, want := sorted(parse(t, out)), sorted(render(t, dir)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: kubectl renders\n%s", dir, out)
+		}
+	}
+}
+
+// sorted puts objects into an order of their own: kubectl applies namespaces first, the library does not.
+func sorted(objects []object) []object {
+	slices.SortFunc(objects, func(a, b object) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Metadata.Name, b.Metadata.Name))
+	})
+	return objects
 }
 
 // A cluster drops what it does not know without a word: a misspelt security setting is none.

@@ -87,6 +87,23 @@ func TestStatAndStatus(t *testing.T) {
 	if got := statCPU("nothing"); got != 0 {
 		t.Errorf("CPU of nothing is %v", got)
 	}
+	if got := schedCPU("962885 5026468 9\n"); got != 962885 {
+		t.Errorf("CPU of a thread is %v, want 962885ns", got)
+	}
+	before := account{coarse: time.Second, fine: 999 * time.Millisecond}
+	for _, tt := range []struct {
+		name  string
+		after account
+		want  time.Duration
+	}{
+		{"fine within a tick", account{coarse: 1020 * time.Millisecond, fine: 1023 * time.Millisecond, slack: 40 * time.Millisecond}, 24 * time.Millisecond},
+		{"a thread ended", account{coarse: 2 * time.Second, fine: 1100 * time.Millisecond, slack: 40 * time.Millisecond}, time.Second},
+		{"no schedstat", account{coarse: 2 * time.Second, slack: 40 * time.Millisecond}, time.Second},
+	} {
+		if got := tt.after.since(before); got != tt.want {
+			t.Errorf("%s: spent %v, want %v", tt.name, got, tt.want)
+		}
+	}
 	if got := statusLine("VmPeak:\t 9 kB\nVmHWM:\t  2048 kB\n", "VmHWM"); got != 2<<20 {
 		t.Errorf("VmHWM is %d, want 2 MiB", got)
 	}

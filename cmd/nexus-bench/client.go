@@ -89,12 +89,13 @@ func (c *client) exchange(stream bool) error {
 	if err != nil {
 		return err
 	}
+	if h.status != 200 {
+		said, _ := c.in.Peek(min(c.in.Buffered(), 300)) // what came along says most
+		return fmt.Errorf("status %d: %s", h.status, bytes.TrimSpace(said))
+	}
 	c.events.n, c.events.newline, c.events.done = 0, false, false
 	if err := c.body(h); err != nil {
 		return err
-	}
-	if h.status != 200 {
-		return fmt.Errorf("status %d", h.status)
 	}
 	if stream && !c.events.done {
 		return errors.New("a stream without [DONE]")

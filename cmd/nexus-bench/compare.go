@@ -157,7 +157,7 @@ func (s *subject) measure(ctx context.Context, sc scenario) (sample, error) {
 	s.child.forget()
 	before := s.child.cpu()
 	got := sample{result: sc.run(ctx, s.target), proxied: true}
-	got.cpu = s.child.cpu() - before
+	got.cpu = s.child.cpu().since(before)
 	got.rss, got.peak = s.child.memory("VmRSS"), s.child.memory("VmHWM")
 	return got, ctx.Err()
 }

@@ -89,14 +89,42 @@ func (p *process) pids() []string {
 // tick is the unit of CPU time in /proc/PID/stat: USER_HZ is 100 on every Linux that Go runs on.
 const tick = 10 * time.Millisecond
 
-// cpu is the time the processes have spent, by their own accounting.
-func (p *process) cpu() time.Duration {
-	var total time.Duration
+// An account is the CPU time that processes have spent. The kernel keeps it by process in ticks, which is
+// whole but coarse, and by thread to the nanosecond, where a thread that ends takes its time along.
+type account struct {
+	coarse, fine time.Duration
+	slack        time.Duration // what rounding may have taken from coarse
+}
+
+// cpu is the account of the child and all below it.
+func (p *process) cpu() (a account) {
 	for _, pid := range p.pids() {
 		b, _ := os.ReadFile("/proc/" + pid + "/stat") // one that ended counts no more
-		total += statCPU(string(b))
+		a.coarse += statCPU(string(b))
+		a.slack += 4 * tick                                               // of utime and stime, before and after
+		threads, _ := filepath.Glob("/proc/" + pid + "/task/*/schedstat") // the pattern is good
+		for _, t := range threads {
+			b, _ := os.ReadFile(t) // one that ended counts no more
+			a.fine += schedCPU(string(b))
+		}
 	}
-	return total
+	return a
+}
+
+// since is what was spent after before: the fine figure unless the coarse one contradicts it.
+func (a account) since(before account) time.Duration {
+	coarse, fine := a.coarse-before.coarse, a.fine-before.fine
+	if (coarse - fine).Abs() > a.slack+coarse/20 {
+		return coarse
+	}
+	return fine
+}
+
+// schedCPU reads the first field of schedstat, nanoseconds on a CPU.
+func schedCPU(stat string) time.Duration {
+	first, _, _ := strings.Cut(stat, " ")
+	n, _ := strconv.ParseInt(first, 10, 64) // the kernel writes numbers
+	return time.Duration(n)
 }
 
 // statCPU reads utime and stime, the 14th and 15th field; the name, the 2nd, may hold blanks.

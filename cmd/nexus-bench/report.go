@@ -100,7 +100,7 @@ const explanation = `
 Every figure is the median over the rounds, with the least and the greatest behind it where they differ. The
 subjects take turns within each round. Load, backend and subject share this one machine, so calls a second say
 how much all of them do together; what a subject costs is its own CPU time as its process accounts for it
-(/proc/PID/stat, 10 ms a tick), and × bare is that against the ReverseProxy of the same round. Late is how much
+(schedstat of its threads, checked against /proc/PID/stat), and × bare is that against the ReverseProxy of the same round. Late is how much
 later than its pace an event came, counted from its stream's first text; direct has the backend's own lateness.
 The first text of a stream stands 2 events in. VmHWM is the greatest memory during the scenario.
 

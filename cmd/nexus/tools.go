@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -69,6 +70,11 @@ func policyTest(ctx context.Context, t terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprint(t.out, report)
-	return err
+	if _, err = fmt.Fprint(t.out, report); err != nil {
+		return err
+	}
+	if !report.OK() {
+		return errors.New("nexus policy test: a test failed")
+	}
+	return nil
 }

@@ -291,6 +291,19 @@ func TestDecodeIsBounded(t *testing.T) {
 	}
 }
 
+// No file of the largest size keeps a reload waiting: not the parser, not the search for the line at fault.
+func TestDecodeInTime(t *testing.T) {
+	for _, unit := range []string{"? ", "[{},", "&a ", "- \n", "'", "a: b\n", "{a: ", "a: |\n", "- [\n", "\t", "---\n", "\\", "a: &x 1\nb: *x\n", "- # c\n", "${"} {
+		for _, before := range []string{"", "free:\n- "} {
+			start := time.Now()
+			_, _ = Decode("f", []byte(before+strings.Repeat(unit, (maxFile-20)/len(unit))), new(sample))
+			if took := time.Since(start); took > 10*time.Second { // a second on an idle machine
+				t.Errorf("%q and many %q took %v", before, unit, took)
+			}
+		}
+	}
+}
+
 func TestSecretOfAVariableIsNoPath(t *testing.T) {
 	t.Setenv("NEXUS_TEST_FILE", "file:/etc/hostname")
 	var s sample

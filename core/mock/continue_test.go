@@ -3,6 +3,7 @@ package mock
 import (
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/quick"
@@ -163,4 +164,35 @@ func TestWordsReadBack(t *testing.T) {
 	if err := quick.Check(law, nil); err != nil {
 		t.Error(err)
 	}
+}
+
+// FuzzRequest holds that whatever is asked gets JSON, of 200 or of an error that says why.
+func FuzzRequest(f *testing.F) {
+	s, err := New(Options{Record: -1, Tokens: 5, MaxContext: 100})
+	if err != nil {
+		f.Fatal(err)
+	}
+	paths := []string{"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/rerank", "/v1/score", "/tokenize"}
+	for i, body := range []string{hello, `{"prompt":[1,2],"n":2,"stop":" the"}`, `{"input":[{"role":"user","content":[{"type":"input_image"}]}]}`, `{"input":[[1]],"dimensions":3}`,
+		`{"query":"a","documents":["b"],"top_n":-1}`, `{"text_1":"a","text_2":["b"]}`, `{"prompt":7}`, with(hello, `"tools":[{"function":{"name":"a","parameters":[]}}],"tool_choice":"required","stop":[""]`)} {
+		f.Add(uint8(i), body)
+	}
+	f.Fuzz(func(t *testing.T, at uint8, body string) {
+		if strings.Contains(body, string(directive)) {
+			t.Skip("directives may ask for anything")
+		}
+		r := httptest.NewRequest("POST", paths[int(at)%len(paths)], strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if ct := w.Header().Get("Content-Type"); ct == streamType[0] {
+			if got := tell(t, w.Body.String()); got.broken > 0 {
+				t.Errorf("%s got broken events: %s", body, w.Body)
+			}
+			return
+		}
+		if w.Code != 200 && w.Code != 400 && w.Code != 404 || !json.Valid(w.Body.Bytes()) {
+			t.Errorf("%s got %d %s", body, w.Code, w.Body)
+		}
+	})
 }

@@ -135,7 +135,7 @@ func (p *plugin) readText(g *sandbox.Guest, r abi.Result, text []byte, a *answer
 	if !boundary(text, released) {
 		return fail(badHold, "%d bytes held cut a character", a.hold)
 	}
-	return p.readEdits(g, int(r.Edits()), text[:released], text, a)
+	return p.readEdits(g, int(r.Edits()), released, text, a)
 }
 
 func (a *answer) reset() {
@@ -146,7 +146,7 @@ func (a *answer) reset() {
 // maxGrowth bounds what edits put in, over the length of the text they edit.
 const maxGrowth = 1 << 20 // bytes
 
-func (p *plugin) readEdits(g *sandbox.Guest, n int, released, text []byte, a *answer) error {
+func (p *plugin) readEdits(g *sandbox.Guest, n, released int, text []byte, a *answer) error {
 	if n == 0 {
 		return nil
 	}
@@ -158,51 +158,66 @@ func (p *plugin) readEdits(g *sandbox.Guest, n int, released, text []byte, a *an
 	if !ok || !okOut {
 		return fail(badEdit, "the buffers are outside the guest's memory")
 	}
-	last := 0
-	for i := range n {
-		e := raw[i*abi.EditSize : (i+1)*abi.EditSize]
-		end, err := p.readEdit(e, out, released, text, last, a)
-		if err != nil {
+	r := editReader{out: out, text: text, released: released, kinds: len(p.manifest.Kinds), answer: a}
+	for ; len(raw) > 0; raw = raw[abi.EditSize:] {
+		if err := r.read(raw); err != nil {
 			return err
 		}
-		last = end
 	}
 	return nil
 }
 
-// readEdit checks one edit and adds it to the answer. last is where the one before ended.
-func (p *plugin) readEdit(e, out, released, text []byte, last int, a *answer) (end int, err error) {
+// An editReader checks a guest's edits one by one and copies them into an answer.
+type editReader struct {
+	out, text []byte
+	released  int // bytes of text that are let go
+	kinds     int // named in the manifest
+	last      int // where the edit before ended
+	answer    *answer
+}
+
+func (r *editReader) read(e []byte) error {
 	u := func(at int) uint32 { return binary.LittleEndian.Uint32(e[at:]) }
-	start, stop, length, kind := u(abi.EditStart), u(abi.EditEnd), u(abi.EditLength), u(abi.EditKind)
+	start, end, length, kind := u(abi.EditStart), u(abi.EditEnd), u(abi.EditLength), u(abi.EditKind)
 	switch {
-	case uint64(start) < uint64(last) || stop < start || uint64(stop) > uint64(len(released)):
-		return 0, fail(badEdit, "[%d, %d) is out of order or out of bounds: the edit before ends at %d, what is let go at %d", start, stop, last, len(released))
-	case !boundary(text, int(start)) || !boundary(text, int(stop)):
-		return 0, fail(badEdit, "[%d, %d) cuts a character", start, stop)
-	case uint64(kind) > uint64(len(p.manifest.Kinds)):
-		return 0, fail(badEdit, "kind %d is none of the %d in the manifest", kind, len(p.manifest.Kinds))
+	case uint64(start) < uint64(r.last) || end < start || uint64(end) > uint64(r.released):
+		return fail(badEdit, "[%d, %d) is out of order or out of bounds: the edit before ends at %d, what is let go at %d", start, end, r.last, r.released)
+	case !boundary(r.text, int(start)) || !boundary(r.text, int(end)):
+		return fail(badEdit, "[%d, %d) cuts a character", start, end)
+	case uint64(kind) > uint64(r.kinds):
+		return fail(badEdit, "kind %d is none of the %d in the manifest", kind, r.kinds)
 	}
+	r.last = int(end)
 	if kind != 0 {
-		a.kinds = append(a.kinds, uint16(kind))
+		r.answer.kinds = append(r.answer.kinds, uint16(kind))
 	}
 	if length == abi.ReportOnly {
-		return int(stop), nil
+		return nil
 	}
-	offset := u(abi.EditOffset)
-	if uint64(offset)+uint64(length) > uint64(len(out)) {
-		return 0, fail(badEdit, "its replacement [%d, %d) is outside the out buffer of %d bytes", offset, uint64(offset)+uint64(length), len(out))
+	with, err := r.replacement(u(abi.EditOffset), length)
+	if err != nil {
+		return err
 	}
-	with := out[offset : offset+length]
+	r.answer.edits = append(r.answer.edits, llm.Edit{Start: int(start), End: int(end), With: with, Kind: uint16(kind)})
+	return nil
+}
+
+// replacement copies what an edit puts in.
+func (r *editReader) replacement(offset, length uint32) ([]byte, error) {
+	if uint64(offset)+uint64(length) > uint64(len(r.out)) {
+		return nil, fail(badEdit, "its replacement [%d, %d) is outside the out buffer of %d bytes", offset, uint64(offset)+uint64(length), len(r.out))
+	}
+	with := r.out[offset : offset+length]
 	if !utf8.Valid(with) {
-		return 0, fail(badEdit, "its replacement is not UTF-8")
+		return nil, fail(badEdit, "its replacement is not UTF-8")
 	}
-	if len(a.arena)+len(with) > len(text)+maxGrowth {
-		return 0, fail(badEdit, "its replacements are longer than %d bytes", len(text)+maxGrowth)
+	a := r.answer
+	if len(a.arena)+len(with) > len(r.text)+maxGrowth {
+		return nil, fail(badEdit, "its replacements are longer than %d bytes", len(r.text)+maxGrowth)
 	}
 	from := len(a.arena)
 	a.arena = append(a.arena, with...)
-	a.edits = append(a.edits, llm.Edit{Start: int(start), End: int(stop), With: a.arena[from:len(a.arena):len(a.arena)], Kind: uint16(kind)})
-	return int(stop), nil
+	return a.arena[from:len(a.arena):len(a.arena)], nil
 }
 
 // boundary reports whether b may be cut at i.

@@ -33,6 +33,7 @@ var built = struct {
 const (
 	piiMask = "../../plugins/pii-mask"
 	hostile = "./testdata/hostile"
+	echo    = "./testdata/echo"
 )
 
 // guest builds the module of a package.
@@ -110,6 +111,18 @@ func loader(t testing.TB, files fstest.MapFS) *Loader {
 	return l
 }
 
+// cacheDir is where all loaders of the test run keep compiled code.
+func cacheDir(t testing.TB) string {
+	t.Helper()
+	dir, err := compiled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+var compiled = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "nexus-plugin-test") })
+
 // kept is one loader for the tests that need none of their own, and the sets it has loaded: compiling
 // takes a second. TestMain closes them.
 var kept = struct {
@@ -129,6 +142,9 @@ func TestMain(m *testing.M) {
 		if err := kept.loader.Close(); err != nil {
 			panic(err)
 		}
+	}
+	if dir, err := compiled(); err == nil {
+		_ = os.RemoveAll(dir)
 	}
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
@@ -154,7 +170,7 @@ func set(t testing.TB, chain ...Entry) *Set {
 		}
 		kept.loader = l
 	}
-	s, err := kept.loader.Load(context.Background(), &Config{Chain: chain})
+	s, err := kept.loader.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: chain})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ func TestLoadRefuses(t *testing.T) {
 			}
 			tt.entry.Name = "p"
 			l := loader(t, files)
-			_, err := l.Load(context.Background(), &Config{Chain: []Entry{tt.entry}})
+			_, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{tt.entry}})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got %v, want %q", err, tt.want)
 			}
@@ -122,12 +122,12 @@ func TestLoadRefuses(t *testing.T) {
 
 func TestLoadNoSuchPlugin(t *testing.T) {
 	l := loader(t, folder(t))
-	_, err := l.Load(context.Background(), &Config{Chain: []Entry{{Name: "pii"}}})
+	_, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{{Name: "pii"}}})
 	if err == nil || !strings.Contains(err.Error(), "there is no pii.wasm in the folder, which holds hostile.wasm, pii-mask.wasm, second.wasm") {
 		t.Errorf("got %v", err)
 	}
 	empty := loader(t, fstest.MapFS{})
-	_, err = empty.Load(context.Background(), &Config{Chain: []Entry{{Name: "pii"}}})
+	_, err = empty.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{{Name: "pii"}}})
 	if err == nil || !strings.Contains(err.Error(), "make plugins") {
 		t.Errorf("got %v", err)
 	}
@@ -145,7 +145,7 @@ func TestLoadFromFolders(t *testing.T) {
 		{Dir: dir, Chain: []Entry{{Name: "pii-mask"}}},
 		{Chain: []Entry{{Name: "mine", Path: filepath.Join(dir, "pii-mask.wasm")}}},
 	} {
-		c.CacheDir = filepath.Join(dir, "cache")
+		c.CacheDir = cacheDir(t)
 		s, err := l.Load(context.Background(), &c)
 		if err != nil {
 			t.Fatal(err)
@@ -173,7 +173,7 @@ func TestNoPlugins(t *testing.T) {
 // and no call fails (Envoy #27336).
 func TestReloads(t *testing.T) {
 	l := loader(t, folder(t))
-	c := &Config{Chain: []Entry{{Name: "pii-mask"}}}
+	c := &Config{CacheDir: cacheDir(t), Chain: []Entry{{Name: "pii-mask"}}}
 	current, err := l.Load(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -239,7 +239,7 @@ func TestChangedSettingsAreAnotherPlugin(t *testing.T) {
 	l := loader(t, folder(t))
 	load := func(e Entry) *Set {
 		e.Name = "pii-mask"
-		s, err := l.Load(context.Background(), &Config{Chain: []Entry{e}})
+		s, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{e}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,13 +260,13 @@ func TestFailedLoadChangesNothing(t *testing.T) {
 	files := folder(t)
 	files["bad.wasm"], files["bad.yaml"] = &fstest.MapFile{Data: []byte("x")}, &fstest.MapFile{Data: []byte("name: bad")}
 	l := loader(t, files)
-	s, err := l.Load(context.Background(), &Config{Chain: []Entry{{Name: "pii-mask"}}})
+	s, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{{Name: "pii-mask"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	live := maps.Clone(l.live)
-	if _, err := l.Load(context.Background(), &Config{Chain: []Entry{{Name: "pii-mask"}, {Name: "second"}, {Name: "bad"}}}); err == nil {
+	if _, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{{Name: "pii-mask"}, {Name: "second"}, {Name: "bad"}}}); err == nil {
 		t.Fatal("a text file was loaded")
 	}
 	if !maps.Equal(l.live, live) || s.plugins[0].refs != 1 {
@@ -283,7 +283,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := l.Load(context.Background(), &Config{Chain: []Entry{{Name: "hostile"}}})
+	s, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{{Name: "hostile"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

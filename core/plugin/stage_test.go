@@ -1,16 +1,18 @@
 package plugin
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
-	"github.com/nexus-gateway/nexus/sdk/abi"
 )
 
 // handle sends a request through a stage and returns the call and the body as a backend would get it.
@@ -114,81 +116,6 @@ func TestDirections(t *testing.T) {
 		if len(c.Edits) != tt.edits || strings.Contains(got, "lee") == tt.replyMasked {
 			t.Errorf("%v: %d edits, reply %q", tt.directions, len(c.Edits), got)
 		}
-	}
-}
-
-// order makes a request that tells the hostile guest what to do when it is asked about the request.
-func order(what string) string {
-	return `{"model":` + quote("!!"+what+"!!") + `,"messages":[{"role":"user","content":"x"}]}`
-}
-
-// result is an order to return r, with edits and an out buffer.
-func result(r uint64, edits, out string) string {
-	b := []byte{'R'}
-	for i := range 8 {
-		b = append(b, byte(r>>(8*i)))
-	}
-	return string(append(b, byte(len(edits)/4))) + edits + out
-}
-
-func le(words ...uint32) string {
-	var b []byte
-	for _, w := range words {
-		b = append(b, byte(w), byte(w>>8), byte(w>>16), byte(w>>24))
-	}
-	return string(b)
-}
-
-func record(id uint16, name, value string) string {
-	return string(appendRecord(nil, id, name, value))
-}
-
-// TestHostile asks a guest that breaks every promise. What it says is refused, the call ends by the failure
-// rule, and the next call is answered by another instance.
-func TestHostile(t *testing.T) {
-	const refuse, failed = 1 << 32, 1 << 40
-	tests := []struct {
-		name, order, cause string
-	}{
-		{"endless loop", "L", "deadline"},
-		{"trap", "T", "trap"},
-		{"deep recursion", "D", ""},
-		{"out of memory", "M", ""},
-		{"holds what is final", "H", "bad_hold"},
-		{"holds more than there is", result(1<<31, "", ""), "bad_hold"},
-		{"holds a negative length", result(0xffffffff, "", ""), "bad_hold"},
-		{"unknown verdict", result(9<<32, "", ""), "bad_result"},
-		{"says it failed", result(failed|3, "", "why"), "declared"},
-		{"says it failed, at length", result(failed|0xffffffff, "", "why"), "declared"},
-		{"more edits than fit", result(0xffff<<48, "", ""), "bad_edit"},
-		{"edit beyond the end", result(1<<48, le(0, 999, 0, 0, 0), ""), "bad_edit"},
-		{"edit backwards", result(1<<48, le(3, 2, 0, 0, 0), ""), "bad_edit"},
-		{"edits out of order", result(2<<48, le(3, 4, 0, 0, 0, 0, 1, 0, 0, 0), ""), "bad_edit"},
-		{"edit within a character", result(1<<48, le(30, 31, 0, 0, 0), "가나다"), "bad_edit"},
-		{"hold within a character", result(1, "", "가나다"), "bad_hold"},
-		{"replacement outside the buffer", result(1<<48, le(0, 1, 4000, 4000, 0), ""), "bad_edit"},
-		{"replacement of 1 GiB", result(1<<48, le(0, 1, 0, 1<<30, 0), ""), "bad_edit"},
-		{"replacement at the end of memory", result(1<<48, le(0, 1, 0xffffffff, 0xfffffffe, 0), ""), "bad_edit"},
-		{"replacement is no text", result(1<<48, le(0, 1, 0, 2, 0), "\xff\xfe"), "bad_edit"},
-		{"unknown kind", result(1<<48, le(0, 1, 0, 0, 77), ""), "bad_edit"},
-		{"refuses with records that run over", result(refuse|100, "", le(5, 0xffffffff)), "bad_record"},
-		{"refuses with half a record", result(refuse|3, "", "abc"), "bad_record"},
-		{"refuses beyond its buffer", result(refuse|0xffffffff, "", ""), "bad_record"},
-		{"refuses with status 200", result(refuse|11, "", record(4, "", "200")), "bad_record"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := stage(t, Entry{Name: "hostile"})
-			err := s.inward[0].run(context.Background(), &window{}, []byte(tt.order), abi.FlagFinal, &pass{})
-			var f *failure
-			if !errors.As(err, &f) || tt.cause != "" && f.cause != tt.cause {
-				t.Fatalf("got %v, want a failure of cause %q", err, tt.cause)
-			}
-			_, _, err = handle(t, s, llm.Completions, `{"model":"m","prompt":"fine"}`)
-			if err != nil {
-				t.Errorf("the next call fails: %v", err)
-			}
-		})
 	}
 }
 
@@ -305,6 +232,53 @@ func wantFailed(t *testing.T, _ *pipeline.Call, err error) {
 	wantRefusal(t, err, pipeline.Unavailable, 0, "plugin_failed", "plugin hostile failed")
 }
 
+// TestOnRequestFromGo asks a guest written with the SDK, which says again what it was told.
+func TestOnRequestFromGo(t *testing.T) {
+	var log bytes.Buffer
+	l, err := NewLoader(Options{Decode: decode, Log: slog.New(slog.NewTextHandler(&log, nil)), Shipped: fstest.MapFS{
+		"echo.wasm": {Data: guest(t, echo)}, "echo.yaml": {Data: []byte("name: echo\nhooks: [on_request]\ncapabilities: [headers, log, model]\ndeadline: 1s")},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{{Name: "echo", Capabilities: []string{"headers", "log", "model"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	body := `{"model":"m","n":2,"max_tokens":77,"messages":[{"role":"user","content":"hi"},{"role":"user","content":"ho"}],"tools":[{"type":"function","function":{"name":"send"}}]}`
+	ask := func(tier, body string) (*pipeline.Call, error) {
+		c := newCall(t, llm.Chat, body)
+		c.Labels = map[string]string{"earlier": "yes"}
+		c.Principal = &pipeline.Principal{ID: "k1", Tenant: "t1", Team: "team1", Tier: tier, Labels: map[string]string{"grade": "a"}}
+		_, err := s.Stage().Handle(context.Background(), c, answersWhole(llm.Chat, `{}`))
+		return c, err
+	}
+	c, err := ask("gold", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"earlier": "yes", "choices": "2", "turns": "2", "tools": "1", "texts": "2", "max_tokens": "77", "id": "req-1", "route": "chat",
+		"model": "m", "principal": "k1", "tenant": "t1", "team": "team1", "tier": "gold", "label": "yes", "grade": "a", "tool": "send"}
+	if !reflect.DeepEqual(c.Labels, want) {
+		t.Errorf("got labels %v, want %v", c.Labels, want)
+	}
+	if c.Headers.Get("X-Echo") != "heard" || c.Request.Model != "m2" {
+		t.Errorf("got headers %v, model %q", c.Headers, c.Request.Model)
+	}
+	if !strings.Contains(log.String(), "heard\ufffdit") || !strings.Contains(log.String(), "plugin=echo") {
+		t.Errorf("got log %q", log.String())
+	}
+	_, err = ask("none", body)
+	wantRefusal(t, err, pipeline.Forbidden, 402, "unpaid", "Pay first.")
+	_, err = ask("gold", bodies[llm.Chat])
+	wantRefusal(t, err, pipeline.Unavailable, 0, "plugin_failed", "plugin echo failed")
+	if !strings.Contains(err.Error(), "no streams") {
+		t.Errorf("the cause is lost: %v", err)
+	}
+}
+
 func TestHeaderAndModel(t *testing.T) {
 	p := &plugin{granted: map[string]bool{"headers": true, "model": true}}
 	tests := []struct {
@@ -333,86 +307,6 @@ func TestNoTextStays(t *testing.T) {
 		}
 		if _, _, err := handle(t, s, llm.Completions, `{"model":"m","prompt":"C"}`); err != nil {
 			t.Fatalf("an earlier caller's text is still there: %v", err)
-		}
-	}
-}
-
-// FuzzResult lets a guest return anything with anything in its buffers. The host never panics, and whatever
-// it believes is a list of edits that fit.
-func FuzzResult(f *testing.F) {
-	f.Add(uint64(0), []byte{}, []byte{})
-	f.Add(uint64(1<<48), []byte(le(0, 1, 0, 1, 1)), []byte("x"))
-	f.Add(uint64(2<<48|3), []byte(le(0, 1, 0, 1, 1, 1, 1, 1, 1, 2)), []byte("xy"))
-	f.Add(uint64(1<<32|8), []byte{}, []byte(record(6, "", "")))
-	f.Add(uint64(1<<40|8), []byte{}, []byte("\x00\xffwhy"))
-	f.Fuzz(func(t *testing.T, r uint64, edits, out []byte) {
-		edits = edits[:min(len(edits), 200)/4*4]
-		text := []byte(result(r, string(edits), string(out)))
-		if len(text) > 2000 {
-			return
-		}
-		s := stage(t, Entry{Name: "hostile"})
-		for _, flags := range []uint32{0, 2} {
-			var p pass
-			if err := s.inward[0].run(context.Background(), &window{}, text, flags, &p); err != nil || p.answer.refused != nil {
-				continue
-			}
-			last := 0
-			for _, e := range p.edits {
-				if e.Start < last || e.End < e.Start || e.End > len(text)-p.hold {
-					t.Fatalf("believed %v, of %d bytes with %d held", p.edits, len(text), p.hold)
-				}
-				last = e.End
-			}
-		}
-	})
-}
-
-func BenchmarkStream(b *testing.B) {
-	s := stage(b, Entry{Name: "pii-mask"})
-	for _, bb := range []struct {
-		name   string
-		events []string
-	}{
-		{"passed", []string{content(0, "안녕하세요, 반갑습니다. ")}},
-		{"held", []string{content(0, " and"), content(0, " then")}},
-		{"masked", []string{content(0, "to kim@example.com. ")}},
-		{"no text", []string{usage}},
-	} {
-		b.Run(bb.name, func(b *testing.B) {
-			next := repeat(b, s, bb.events...)
-			b.ReportAllocs()
-			for b.Loop() {
-				next()
-			}
-		})
-	}
-	b.Run("guest alone", func(b *testing.B) {
-		p, a := s.outward[0], answer{}
-		q := piece{text: []byte("안녕하세요, 반갑습니다. ")}
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := p.ask(context.Background(), q, &a); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
-
-func BenchmarkRequest(b *testing.B) {
-	s := stage(b, Entry{Name: "pii-mask"})
-	text := strings.Repeat("The quick brown fox 빠른 갈색 여우가 jumps over the lazy dog. ", 16)[:1000]
-	for i := len(text); i > 0; i-- {
-		if strings.ToValidUTF8(text[:i], "") == text[:i] {
-			text = text[:i]
-			break
-		}
-	}
-	c := newCall(b, llm.Chat, `{"model":"m","messages":[{"role":"user","content":`+quote(text)+`}]}`)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := s.in(context.Background(), c); err != nil {
-			b.Fatal(err)
 		}
 	}
 }

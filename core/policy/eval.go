@@ -38,17 +38,47 @@ func fail(o outcome, format string, args ...any) *failure {
 	return &failure{o, fmt.Errorf(format, args...)}
 }
 
-// adrift counts evaluations that were given up but still run, inside a builtin that cannot be
-// interrupted. Too many of them, and decisions are refused at once rather than pile up.
+// turns bounds the evaluations that run at once, so that each has a processor while its time runs: when
+// thousands ran at once, most passed their deadline without having done anything. An evaluation holds its
+// turn until it ends, even when it was given up.
+var turns = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+
+// adrift counts evaluations that were given up but still run, inside a builtin that cannot be interrupted.
 var adrift atomic.Int64
 
-var maxAdrift = int64(2 * runtime.GOMAXPROCS(0))
+// maxWait is how many deadlines a call waits for its turn.
+const maxWait = 250
+
+// take waits for a turn. Where every turn is held by an evaluation that was given up, it waits no longer
+// than such an evaluation was given.
+func (e *Engine) take(ctx context.Context) error {
+	select {
+	case turns <- struct{}{}:
+		return nil
+	default:
+	}
+	tick := time.NewTicker(2 * e.cfg.Deadline)
+	defer tick.Stop()
+	for range maxWait / 2 {
+		select {
+		case turns <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if adrift.Load() >= int64(cap(turns)) {
+			return fail(timeout, "all evaluations are past their deadline")
+		}
+	}
+	return fail(timeout, "no turn to evaluate within %v", maxWait*e.cfg.Deadline)
+}
 
 // evaluate asks for the decision on input. The evaluation is cancelled at the deadline and given up at
 // twice that time: a builtin that does not look at the cancellation keeps a goroutine, never the caller.
 func (e *Engine) evaluate(ctx context.Context, input ast.Object) (ast.Value, error) {
-	if adrift.Load() >= maxAdrift {
-		return nil, fail(timeout, "%d evaluations are past their deadline", maxAdrift)
+	if err := e.take(ctx); err != nil {
+		return nil, err
 	}
 	r := &evaluation{
 		engine: e, input: input, cancel: topdown.NewCancel(),
@@ -105,6 +135,8 @@ type evaluation struct {
 	value  ast.Value     // nil: undefined
 	err    error
 	state  atomic.Int32
+	begun  time.Duration // the process's processor time when it began
+	stalls int           // times that it was given longer
 }
 
 const (
@@ -117,6 +149,7 @@ const (
 // merely waited their turn.
 func (r *evaluation) run() {
 	defer r.end()
+	r.begun = processTime()
 	timer := time.AfterFunc(r.engine.cfg.Deadline, r.expire)
 	defer timer.Stop()
 	p := r.engine.prepared
@@ -143,21 +176,49 @@ type noSeed struct{}
 
 func (noSeed) Read([]byte) (int, error) { return 0, errors.New("policies have no randomness") }
 
-// expire cancels at the deadline, and gives up at twice that time.
+// maxStalls is how often an evaluation may be given longer.
+const maxStalls = 16
+
+// expire cancels at the deadline.
 func (r *evaluation) expire() {
+	deadline := r.engine.cfg.Deadline
+	if r.stalled(deadline, r.expire) {
+		return
+	}
 	r.cancel.Cancel()
-	time.AfterFunc(r.engine.cfg.Deadline, func() {
-		if r.state.CompareAndSwap(running, givenUp) {
-			adrift.Add(1)
-			close(r.late)
-		}
-	})
+	time.AfterFunc(deadline, r.abandon)
+}
+
+// abandon gives the evaluation up at twice the deadline.
+func (r *evaluation) abandon() {
+	if r.stalled(2*r.engine.cfg.Deadline, r.abandon) {
+		return
+	}
+	if r.state.CompareAndSwap(running, givenUp) {
+		adrift.Add(1)
+		close(r.late)
+	}
+}
+
+// stalled puts f off when the evaluation cannot have had limit of a processor: when the process had less
+// than that since it began, or less than that for each evaluation that runs now. Then others had the
+// machine, or the container had used up its share of it.
+func (r *evaluation) stalled(limit time.Duration, f func()) bool {
+	sharing := time.Duration(max(1, min(len(turns), runtime.GOMAXPROCS(0))))
+	owed := limit - (processTime()-r.begun)/sharing
+	if owed <= limit/8 || r.stalls == maxStalls {
+		return false
+	}
+	r.stalls++
+	time.AfterFunc(owed, f)
+	return true
 }
 
 func (r *evaluation) end() {
 	if p := recover(); p != nil {
 		r.err = fmt.Errorf("evaluation panicked: %v", p)
 	}
+	<-turns
 	if r.state.CompareAndSwap(running, ended) {
 		close(r.done)
 		return

@@ -4,7 +4,6 @@
 package policy
 
 import (
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +16,7 @@ type Config struct {
 	Enabled  bool          `yaml:"enabled" default:"true" doc:"Whether policies decide at all; false lets every call through to the pools of its model."`
 	Dir      string        `yaml:"dir" default:"" doc:"Folder of Rego files, read with all its subfolders; empty: the policies that Nexus ships."`
 	Data     string        `yaml:"data" default:"" doc:"JSON file that policies read as data; empty: data.json in the folder, if there is one."`
-	Deadline time.Duration `yaml:"deadline" default:"20ms" doc:"Time one decision may take. Evaluation is cancelled then, and given up at twice that time."`
+	Deadline time.Duration `yaml:"deadline" default:"20ms" doc:"Processor time one decision may take. Evaluation is cancelled then, and given up at twice that time."`
 
 	OnError     string `yaml:"on_error" default:"deny" enum:"deny,allow" doc:"What becomes of a call when evaluation fails."`
 	OnUndefined string `yaml:"on_undefined" default:"deny" enum:"deny,allow" doc:"What becomes of a call when the policy gives no decision."`
@@ -53,7 +52,7 @@ func (c *Config) Validate(p setting.Problems) {
 	}
 	for _, h := range c.Headers {
 		switch {
-		case h != strings.ToLower(h) || http.CanonicalHeaderKey(h) == h && h != "":
+		case h != strings.ToLower(h):
 			p.Addf("headers", "%q must be written in lower case", h)
 		case !isToken(h):
 			p.Addf("headers", "%q is not a header name", h)

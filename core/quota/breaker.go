@@ -13,6 +13,7 @@ import (
 type breaker struct {
 	mu       sync.Mutex
 	failures int
+	success  time.Time // the last
 	probe    time.Time // while open: when the next call may try
 	now      func() time.Time
 	metrics  *metrics
@@ -43,13 +44,18 @@ func (b *breaker) allow() bool {
 func (b *breaker) succeeded() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failures = 0
+	b.failures, b.success = 0, b.now()
 	b.metrics.breakerOpen.Set(0)
 }
 
-func (b *breaker) failed() {
+// failed notes the failure of a call that began at start. It does not count when another has succeeded
+// since: many calls that wait together for lost answers fail together, and prove no outage.
+func (b *breaker) failed(start time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if start.Before(b.success) {
+		return
+	}
 	b.failures++
 	if b.failures == tripAfter {
 		b.probe = b.now().Add(probeEvery)

@@ -172,7 +172,7 @@ func (s *redisStore) run(ctx context.Context, op string, script *redis.Script, k
 	case errors.Is(err, redis.ErrPoolTimeout): // our own crowd does not either
 		s.metrics.storeErrors.WithLabelValues(op).Inc()
 	default:
-		s.breaker.failed()
+		s.breaker.failed(start)
 		s.metrics.storeErrors.WithLabelValues(op).Inc()
 	}
 	return out, err

@@ -40,6 +40,7 @@ func down(t *testing.T, addr, rule string, l pipeline.Limits) (*Quota, pipeline.
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { q.Close() })
+	q.share.window = 1000 * 24 * time.Hour // no test sees it end
 	admit, reserve := q.Stages(cfg)
 	return q, pipeline.Chain(backend{tokens: 5, prompt: 5, counted: true}, admit, reserve), log
 }
@@ -252,24 +253,27 @@ func TestBreaker(t *testing.T) {
 	}
 	for range tripAfter - 1 {
 		step(true)
-		b.failed()
+		b.failed(now)
 	}
 	b.succeeded()
 	for range tripAfter {
 		step(true)
-		b.failed()
+		b.failed(now)
 	}
 	step(false)
 	now = now.Add(probeEvery)
 	step(true)
 	step(false)
-	b.failed()
+	b.failed(now)
 	now = now.Add(probeEvery - 1)
 	step(false)
 	now = now.Add(1)
 	step(true)
 	b.succeeded()
-	step(true)
+	for range 2 * tripAfter {
+		step(true)
+		b.failed(now.Add(-1)) // began before the success
+	}
 	step(true)
 }
 
@@ -280,7 +284,7 @@ func TestBreakerHammer(t *testing.T) {
 		wg.Go(func() {
 			for range 2000 {
 				if b.allow() && i%2 == 0 {
-					b.failed()
+					b.failed(time.Now())
 				} else {
 					b.succeeded()
 				}
@@ -559,6 +563,41 @@ func (p *lossy) serve(client net.Conn, to string) {
 	}
 	client.Close()
 	wg.Wait()
+}
+
+// TestReplicas: two gateways on one Redis enforce one limit, not two (LiteLLM #27736).
+func TestReplicas(t *testing.T) {
+	cfg := redisConfig(miniredis.RunT(t).Addr())
+	cfg.Redis.Timeout, cfg.Limits.Default = 20*time.Second, pipeline.Limits{Requests: 50, Tokens: 40 * (10 + promptOfChat)}
+	var passed atomic.Int64
+	var wg sync.WaitGroup
+	replies := make(chan *llm.Reply, 120)
+	for range 2 {
+		q, err := New(cfg, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer q.Close()
+		q.store.(*redisStore).window = 1000 * 24 * time.Hour
+		admit, reserve := q.Stages(cfg)
+		h := pipeline.Chain(backend{tokens: 10, prompt: promptOfChat, counted: true}, admit, reserve)
+		for range 60 {
+			wg.Go(func() {
+				if reply, err := h.Handle(context.Background(), call(chat(10))); err == nil {
+					passed.Add(1)
+					replies <- reply
+				}
+			})
+		}
+	}
+	wg.Wait()
+	close(replies)
+	for reply := range replies {
+		drink(t, reply)
+	}
+	if passed.Load() != 40 {
+		t.Errorf("%d calls passed both together, want 40", passed.Load())
+	}
 }
 
 // TestCallerLeaves: a caller who leaves during the decision is no failure of the store, and whatever

@@ -14,11 +14,11 @@ if mine ~= 0 then
     local change = tonumber(ARGV[4 + i])
     local counter = redis.call('HMGET', KEYS[i], 'w', 'u')
     local window, used = tonumber(counter[1]), tonumber(counter[2])
-    if not (window == mine or window == now or window == now + 1) then window, used = nil, 0 end
+    if not (window == now or window == now + 1) then window, used = now, 0 end
     -- What was reserved in a window that has passed is gone with it; only use beyond it counts on.
     if change ~= 0 and (window == mine or change > 0) then
       local sum = string.format('%.0f', math.min(most, math.max(0, used + change)))
-      redis.call('HSET', KEYS[i], 'w', window or now, 'u', sum)
+      redis.call('HSET', KEYS[i], 'w', window, 'u', sum)
       redis.call('PEXPIRE', KEYS[i], 2 * size)
     end
   end

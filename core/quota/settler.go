@@ -2,6 +2,7 @@ package quota
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -67,12 +68,13 @@ func (s *settler) run(ctx context.Context) error {
 func (s *settler) repeat(ctx context.Context, p pending) {
 	defer s.metrics.pending.Dec()
 	pause := firstPause
-	for range maxAttempts {
-		if time.Since(p.since) > maxAge {
-			break
-		}
-		if p.store.Settle(context.WithoutCancel(ctx), &p.r) == nil {
+	for attempts := 0; attempts < maxAttempts && time.Since(p.since) < maxAge; {
+		err := p.store.Settle(context.WithoutCancel(ctx), &p.r)
+		if err == nil {
 			return
+		}
+		if !errors.Is(err, ErrDown) {
+			attempts++
 		}
 		select {
 		case <-ctx.Done():

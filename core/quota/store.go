@@ -25,7 +25,7 @@ type Store interface {
 	// Settle replaces, for each charge of r, the amount taken by the amount used. When the window of r
 	// has passed, nothing is given back, and what was used beyond the amount is charged to the window
 	// now running, even beyond the limit: no use goes uncounted. Settle may be repeated after an
-	// error; only one of all its calls for a reservation has an effect. It is not called at the same
+	// error, for a minute; only one of all its calls for a reservation has an effect. It is not called at the same
 	// time for one reservation.
 	Settle(ctx context.Context, r *Reservation) error
 

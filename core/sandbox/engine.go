@@ -2,9 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -13,6 +15,7 @@ import (
 
 // An Engine owns what outlives one module: the cache of compiled code, in memory and on disk.
 type Engine struct {
+	dir   string
 	cache wazero.CompilationCache
 	once  sync.Once
 	err   error
@@ -32,13 +35,41 @@ func NewEngine(dir string) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: cache directory %s: %w", dir, err)
 	}
-	return &Engine{cache: cache}, nil
+	return &Engine{dir: dir, cache: cache}, nil
 }
 
 // Close frees the compiled code. Every pool of this engine must be closed before.
 func (e *Engine) Close() error {
 	e.once.Do(func() { e.err = e.cache.Close(context.Background()) })
 	return e.err
+}
+
+// compile compiles a module by way of the cache. If what lies there on disk is damaged, as after a full disk or
+// a crash, all of it is thrown away and made anew: a cache must not keep a gateway from starting.
+func (e *Engine) compile(ctx context.Context, r wazero.Runtime, wasm []byte) (wazero.CompiledModule, error) {
+	m, err := compile(ctx, r, wasm)
+	if err == nil || e.dir == "" || !strings.HasPrefix(err.Error(), "compilationcache:") {
+		return m, err
+	}
+	files, err := filepath.Glob(filepath.Join(e.dir, "wazero-*", "*"))
+	for _, file := range files {
+		err = errors.Join(err, os.Remove(file))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("clear the damaged cache: %w", err)
+	}
+	return compile(ctx, r, wasm)
+}
+
+// compile is wazero's, whose panics over bad modules become errors: the meter has checked the module's indices,
+// but a module must not be able to end the process by what neither has thought of.
+func compile(ctx context.Context, r wazero.Runtime, wasm []byte) (m wazero.CompiledModule, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("the compiler gave up: %v", cause)
+		}
+	}()
+	return r.CompileModule(ctx, wasm)
 }
 
 // privateDir makes dir, or checks that it and all that lies in it belong to us alone.

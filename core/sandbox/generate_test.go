@@ -313,7 +313,7 @@ func (g *generator) statement(depth int) []byte {
 	case 13:
 		return ops(opCall, 0)
 	case 14:
-		return cat(i32c(0), g.value(I32, depth), ops(opCallIndirect, 1, 0, 0x1a, 0x1a))
+		return cat(i32c(0), g.value(I32, depth), ops(opCallIndirect, 1, 0, 0x1a))
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (e *Engine) load(ctx context.Context, wasm []byte, o Options) (*Pool, error
 	for range o.Instances {
 		p.tokens <- struct{}{}
 	}
-	if err := p.compile(ctx, e.cache, wasm); err != nil {
+	if err := p.compile(ctx, e, wasm); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	g, err := p.Get(ctx)
@@ -133,11 +133,11 @@ func compareStrings(a, b string) int {
 }
 
 // compile makes the pool's own runtime, with nothing in it but the host functions that were granted.
-func (p *Pool) compile(ctx context.Context, cache wazero.CompilationCache, wasm []byte) error {
+func (p *Pool) compile(ctx context.Context, e *Engine, wasm []byte) error {
 	config := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
 		WithMemoryLimitPages(p.options.Limits.Memory).
-		WithCompilationCache(cache).
+		WithCompilationCache(e.cache).
 		WithDebugInfoEnabled(false)
 	p.runtime = wazero.NewRuntimeWithConfig(ctx, config)
 	if err := p.linkHosts(ctx); err != nil {
@@ -147,13 +147,17 @@ func (p *Pool) compile(ctx context.Context, cache wazero.CompilationCache, wasm 
 	if err != nil {
 		return err
 	}
-	compiled, err := p.runtime.CompileModule(ctx, wasm)
-	p.compiled = compiled
+	p.compiled, err = e.compile(ctx, p.runtime, wasm)
 	return err
 }
 
 // Get waits until a guest is free, at most as long as ctx lasts. The caller gives it back with Put.
 func (p *Pool) Get(ctx context.Context) (*Guest, error) {
+	select {
+	case <-p.done:
+		return nil, p.closed()
+	default:
+	}
 	select {
 	case <-p.tokens:
 	default:
@@ -177,11 +181,13 @@ func (p *Pool) wait(ctx context.Context) error {
 	case <-p.tokens:
 		return nil
 	case <-p.done:
-		return &Fault{Kind: Closed, Func: p.name, Err: ErrClosed}
+		return p.closed()
 	case <-ctx.Done():
 		return &Fault{Kind: Canceled, Func: p.name, Err: fmt.Errorf("no instance became free: %w", context.Cause(ctx))}
 	}
 }
+
+func (p *Pool) closed() error { return &Fault{Kind: Closed, Func: p.name, Err: ErrClosed} }
 
 func (p *Pool) take() *Guest {
 	p.mu.Lock()

@@ -54,7 +54,7 @@ type block struct {
 const (
 	straight  = 100    // units of code that may run before it is charged
 	maxLocals = 50_000 // of one function, as in browsers
-	maxBlocks = 50_000 // open at one place
+	maxBlocks = 10_000 // open at one place; the compiler's time grows with its square
 )
 
 // body scans the code of a function whose locals have been read, up to its final end, which must be the last

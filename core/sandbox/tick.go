@@ -135,6 +135,12 @@ func (u *gauge) attach(m api.Module, l *Limits) error {
 // ready sets the limits of ordinary calls, once a guest has started.
 func (u *gauge) ready(l *Limits) { u.limit, u.most = l.Deadline, int64(min(l.Fuel, math.MaxInt64)) }
 
+// Remaining is how much of the running call's time is left, for host functions that wait.
+func (g *Guest) Remaining() time.Duration { return g.gauge.deadline - time.Since(processStart) }
+
+// Used is the fuel that the call which is running, or the last one, has used.
+func (g *Guest) Used() uint64 { return uint64(g.gauge.used()) }
+
 // Charge, called by a host function, takes fuel from the running call for work done on its behalf.
 func (g *Guest) Charge(units uint64) {
 	const most = 1 << 40 // far above any limit, far below an overflow

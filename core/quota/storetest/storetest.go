@@ -279,6 +279,10 @@ func lateSettle(t *testing.T, s quota.Store) {
 	roll(t, s)
 	settle(t, s, more, 70)
 	want(t, s, tokens, 0)
+	first := take(t, s, "acme", charge)
+	roll(t, s)
+	settle(t, s, first, 70) // into a window that nothing has been taken from yet
+	want(t, s, tokens, 20)
 }
 
 func closeTwice(t *testing.T, s quota.Store) {

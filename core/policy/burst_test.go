@@ -1,0 +1,74 @@
+package policy
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// Five hundred callers at once are many turns to wait for, but no reason to deny one of them.
+func TestABurstIsNotTimedOut(t *testing.T) {
+	cfg := testConfig()
+	cfg.Deadline = 20 * time.Millisecond
+	src := Shipped()
+	src.Pools = []string{"default"}
+	e, err := Compile(t.Context(), src, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := e.Stage(Env{})
+	var bad, worst atomic.Int64
+	var reasons sync.Map
+	var wg sync.WaitGroup
+	for range 500 {
+		c := newCall(t, chatBody)
+		wg.Go(func() {
+			for range 4 {
+				start := time.Now()
+				if _, err := s.Handle(t.Context(), c, passed); err != nil {
+					bad.Add(1)
+					reasons.LoadOrStore(errors.Unwrap(err).Error(), true)
+				}
+				if took := time.Since(start).Nanoseconds(); took > worst.Load() {
+					worst.Store(took)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	// A machine that is busy with other work may stop even an evaluation that has its turn.
+	if bad.Load() > 20 {
+		t.Errorf("%d of 2000 calls were denied", bad.Load())
+	}
+	reasons.Range(func(k, _ any) bool { t.Log(k); return true })
+	t.Logf("%d of 2000 denied, the slowest took %v", bad.Load(), time.Duration(worst.Load()))
+}
+
+// A container that has used up its share of the processor stands still as a whole; no evaluation is to
+// blame for that.
+func TestAStallOfTheProcessIsNotATimeout(t *testing.T) {
+	tests := []struct {
+		name      string
+		used      time.Duration // by the process since the evaluation began
+		stalls    int
+		cancelled bool
+	}{
+		{"the machine was with others", 0, 0, false},
+		{"half the time", 30 * time.Minute, 0, false},
+		{"all of it", time.Hour, 0, true},
+		{"too many stalls", 0, maxStalls, true},
+	}
+	for _, tt := range tests {
+		r := &evaluation{
+			engine: &Engine{cfg: Config{Deadline: time.Hour}}, cancel: topdown.NewCancel(),
+			begun: processTime() - tt.used, stalls: tt.stalls,
+		}
+		if r.expire(); r.cancel.Cancelled() != tt.cancelled {
+			t.Errorf("%s: cancelled %v, want %v", tt.name, r.cancel.Cancelled(), tt.cancelled)
+		}
+	}
+}
