@@ -200,45 +200,9 @@ func hint(key string, known []field) string {
 
 // didYouMean returns "; did you mean …?" when one of names is near enough to text.
 func didYouMean(text string, names []string) string {
-	best, least := "", 1+max(1, min(len(text), 12)/3)
-	for _, name := range names {
-		if n := distance(fold(text), fold(name)); n < least {
-			best, least = name, n
-		}
-	}
+	best := setting.Nearest(text, names)
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// fold takes out what separates maxBody, max-body and max_body.
-func fold(s string) string {
-	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s))
-}
-
-// distance counts the insertions, deletions, replacements and swaps of neighbours between a and b.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return len(a) + len(b)
-	}
-	older, old, now := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range old {
-		old[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		now[0] = i
-		for j := 1; j <= len(b); j++ {
-			change := old[j-1]
-			if a[i-1] != b[j-1] {
-				change++
-			}
-			now[j] = min(change, old[j]+1, now[j-1]+1)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				now[j] = min(now[j], older[j-2]+1)
-			}
-		}
-		older, old, now = old, now, older
-	}
-	return old[len(b)]
 }

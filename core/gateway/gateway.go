@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -258,7 +259,7 @@ func read(o Options) (loaded, error) {
 	name, text := "embedded defaults", o.Text
 	if o.File != "" {
 		var err error
-		if text, err = os.ReadFile(o.File); err != nil {
+		if text, err = readFile(o.File); err != nil {
 			return loaded{}, fmt.Errorf("gateway: read the configuration: %w", err)
 		}
 		name = o.File
@@ -278,4 +279,16 @@ func read(o Options) (loaded, error) {
 		file.Policy.Log.To = ""
 	}
 	return loaded{file, source}, nil
+}
+
+// longestFile is a byte more than config.Load takes, so that it is config that refuses what is too large.
+const longestFile = 1<<20 + 1
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, longestFile))
 }

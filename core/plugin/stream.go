@@ -121,12 +121,14 @@ func (s *stream) mark() {
 	}
 }
 
-// ends reports whether l's text ended before v: the choice goes on elsewhere, or is finished without it.
+// ends reports whether l's text ended before v: the choice goes on elsewhere, or is finished without it. An
+// empty text is nothing going on, but for the arguments of a tool call that begins.
 func (s *stream) ends(l *lane, v *llm.View) bool {
 	elsewhere := false
 	for _, t := range v.Texts {
+		idle := t.At.Len() == 0 && t.Channel != llm.ToolArguments && keyOf(t) != l.key
 		switch {
-		case t.Choice != l.key.choice || t.At.Len() == 0 && keyOf(t) != l.key:
+		case t.Choice != l.key.choice || idle:
 		case !t.Whole && keyOf(t) == l.key:
 			return false
 		default:

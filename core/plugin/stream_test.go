@@ -174,6 +174,17 @@ func TestStreamToolTail(t *testing.T) {
 	}
 }
 
+// TestStreamToolBegins: what is held of the text leaves before the tool call begins, though it begins with nothing.
+func TestStreamToolBegins(t *testing.T) {
+	s := stage(t, Entry{Name: "pii-mask"})
+	begin := event(0, `{"tool_calls":[{"id":"call_1","type":"function","index":0,"function":{"name":"send","arguments":""}}]}`)
+	got := through(t, s, llm.Chat, content(0, "I will write to kim")+begin+argument(0, `{}`)+finish(0)+done)
+	want := content(0, "I will write to ") + content(0, "kim") + begin + argument(0, `{}`) + finish(0) + done
+	if got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
 func TestStreamUsageIsNotSaidTwice(t *testing.T) {
 	s := stage(t, Entry{Name: "pii-mask"})
 	ticking := strings.Replace(content(0, "to kim@x.io"), `}]}`, `}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`, 1)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/nexus-gateway/nexus/core/setting"
 )
 
 // Errors are all the mistakes found in a policy, in the order of files and lines.
@@ -81,7 +83,7 @@ func nearestPath(name, parent string) string {
 	best, least := "", 0
 	for _, p := range schemaPaths() {
 		at := strings.LastIndexByte(p, '.')
-		d := distance(name, p[at+1:])
+		d := setting.Distance(name, p[at+1:])
 		if d > 1+len(name)/3 {
 			continue
 		}
@@ -94,35 +96,4 @@ func nearestPath(name, parent string) string {
 		}
 	}
 	return best
-}
-
-// nearest is the one of names that most resembles name; empty when none does.
-func nearest(name string, names []string) string {
-	best, cost := "", 2+len(name)/3
-	for _, n := range names {
-		if d := distance(name, n); d < cost {
-			best, cost = n, d
-		}
-	}
-	return best
-}
-
-// distance is the number of single-byte edits between a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }

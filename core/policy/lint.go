@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/nexus-gateway/nexus/core/setting"
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
@@ -42,7 +44,7 @@ func lintPackage(c *ast.Compiler, m *ast.Module) Errors {
 	kind, _ := path[2].Value.(ast.String)
 	if len(path) > 3 || !slices.Contains(claims, string(kind)) {
 		text := "the library reads no package " + strings.TrimPrefix(path.String(), "data.")
-		if near := nearest(string(kind), claims); near != "" && len(path) == 3 {
+		if near := setting.Nearest(string(kind), claims); near != "" && len(path) == 3 {
 			text += ": did you mean nexus." + near + "?"
 		}
 		return Errors{mistake(m.Package.Location, "%s; give helpers a package outside nexus", text)}
@@ -161,7 +163,7 @@ func eachTarget(list *ast.Term, f func(*ast.Term)) {
 
 func unknownPool(name string, pools map[string]bool) string {
 	text := "there is no pool " + quote(name)
-	if near := nearest(name, slices.Sorted(maps.Keys(pools))); near != "" {
+	if near := setting.Nearest(name, slices.Sorted(maps.Keys(pools))); near != "" {
 		text += ": did you mean " + quote(near) + "?"
 	}
 	return text

@@ -2,6 +2,8 @@
 // phone numbers, Korean registration numbers and payment cards. The thought is in Next; this file binds it.
 package main
 
+//lint:file-ignore U1000 what is exported to Wasm is called from there
+
 import nexus "github.com/nexus-gateway/nexus/sdk/go"
 
 //go:wasmexport nexus_configure
