@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nexus-gateway/nexus/core/auth"
@@ -63,6 +64,7 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 		auth.Models{},                        // may this key use the model
 		upstream.NewGuard(f.Upstream.Routes), // nothing that walks round what follows
 		filters(plugins),                     // facts and edits on the way in, filters on the way out
+		auth.Models{},                        // again: a plugin may have chosen another model
 		g.rules(engine, backends),            // allowed? where to?
 		reserve,                              // tokens, settled when the stream closes
 	)
@@ -145,6 +147,11 @@ func (g *Gateway) gather(l loaded, u *upstream.Upstream, engine *policy.Engine) 
 	for _, path := range []string{g.options.File, f.Auth.KeysFile, f.Policy.Dir, f.Policy.Data, f.Plugins.Dir} {
 		if path != "" {
 			out.files = append(out.files, filepath.Clean(path))
+		}
+	}
+	for _, e := range f.Plugins.Chain {
+		if e.Path != "" {
+			out.files = append(out.files, e.Path, strings.TrimSuffix(e.Path, filepath.Ext(e.Path))+".yaml")
 		}
 	}
 	return out

@@ -14,6 +14,9 @@ type editor struct {
 	endpoint llm.Endpoint
 	patch    llm.Patch
 	dirty    bool
+	puts     int      // texts put
+	at       llm.Span // where the last one stood
+	rescan   bool     // more changed than texts that were put
 	raw      []byte
 	data     []byte
 	quoted   []byte
@@ -24,13 +27,13 @@ type editor struct {
 func (e *editor) begin() {
 	if e.dirty {
 		e.patch.Reset()
-		e.dirty = false
+		e.dirty, e.rescan, e.puts = false, false, 0
 	}
 }
 
 // edit notes edits of a text.
 func (e *editor) edit(data []byte, t llm.Text, edits []llm.Edit) error {
-	e.dirty = true
+	e.dirty, e.rescan = true, true
 	if err := e.patch.EditText(data, t, edits); err != nil {
 		return fmt.Errorf("plugin: edit a reply: %w", err)
 	}
@@ -39,7 +42,8 @@ func (e *editor) edit(data []byte, t llm.Text, edits []llm.Edit) error {
 
 // put notes that t's text is now text.
 func (e *editor) put(t llm.Text, text []byte) {
-	e.dirty = true
+	e.dirty, e.at = true, t.At
+	e.puts++
 	e.quoted = appendQuoted(e.quoted[:0], text)
 	e.patch.Replace(llm.Span{Start: t.At.Start - 1, End: t.At.End + 1}, e.quoted)
 }
@@ -51,11 +55,13 @@ func (e *editor) finish(c llm.Chunk) (llm.Chunk, error) {
 	}
 	if hasTokens(c.Data) {
 		blank(&e.patch, c.Data, tokens)
+		e.rescan = true
 	}
 	at := frame(c)
 	if at < 0 {
 		return e.event(c, c.Data, c.View.Type)
 	}
+	before := len(c.Data)
 	e.raw = append(e.raw[:0], c.Raw[:at]...)
 	raw, err := e.patch.Apply(e.raw, c.Data)
 	if err != nil {
@@ -64,7 +70,35 @@ func (e *editor) finish(c llm.Chunk) (llm.Chunk, error) {
 	end := len(raw)
 	e.raw = append(raw, c.Raw[at+len(c.Data):]...)
 	c.Raw, c.Data = e.raw, e.raw[at:end:end]
-	return e.see(c)
+	if e.rescan || e.puts > 1 {
+		return e.see(c)
+	}
+	e.shift(c.View, len(c.Data)-before)
+	c.View = &e.view
+	return c, nil
+}
+
+// shift makes e's view what v is once the one text that was put has grown by n bytes. Reading the payload
+// again would say the same, and cost as much as all the rest.
+func (e *editor) shift(v *llm.View, n int) {
+	texts, finishes := append(e.view.Texts[:0], v.Texts...), append(e.view.Finishes[:0], v.Finishes...)
+	e.view = *v
+	e.view.Texts, e.view.Finishes = texts, finishes
+	for i := range texts {
+		texts[i].At = e.moved(texts[i].At, n)
+	}
+	e.view.UsageAt, e.view.ErrorAt = e.moved(v.UsageAt, n), e.moved(v.ErrorAt, n)
+}
+
+// moved returns where a span stands then.
+func (e *editor) moved(s llm.Span, n int) llm.Span {
+	if s.Start > e.at.End {
+		s.Start += n
+	}
+	if s.End >= e.at.End {
+		s.End += n
+	}
+	return s
 }
 
 // frame returns where in c.Raw its payload stands, -1 when it had several data lines and does not.
@@ -103,8 +137,8 @@ func (e *editor) tail(template []byte, k key, text []byte) (llm.Chunk, error) {
 	if err := e.view.Scan(e.endpoint, true, template); err != nil {
 		return llm.Chunk{}, fmt.Errorf("plugin: read an earlier event: %w", err)
 	}
+	e.begin()
 	e.dirty = true
-	e.patch.Reset()
 	for _, t := range e.view.Texts {
 		switch {
 		case keyOf(t) == k:

@@ -233,7 +233,29 @@ func drain(s llm.Stream) (string, error) {
 			return b.String(), errors.Join(err, s.Close())
 		}
 		b.Write(c.Raw)
+		if err := checkView(c); err != nil {
+			return b.String(), err
+		}
 	}
+}
+
+// checkView compares what a chunk's view says with what its payload does.
+func checkView(c llm.Chunk) error {
+	if c.View == nil {
+		return nil
+	}
+	endpoint := llm.Chat
+	if c.View.Type != "" {
+		endpoint = llm.Responses
+	}
+	var v llm.View
+	if err := v.Scan(endpoint, c.Kind != llm.Body, c.Data); err != nil {
+		return err
+	}
+	if got, want := fmt.Sprintf("%+v", *c.View), fmt.Sprintf("%+v", v); got != want {
+		return fmt.Errorf("the view of %s is\n%s, not\n%s", c.Data, got, want)
+	}
+	return nil
 }
 
 // through sends a stream through a stage and returns what the client gets.

@@ -235,7 +235,7 @@ func (l *Loader) prepare(e Entry, from source) (*plugin, []byte, error) {
 	}
 	p.manifest.fill(&e)
 	p.entry, p.allowed = e, e.OnError == onAllow
-	p.meter = l.metrics.of(e.Name)
+	p.meter = l.metrics.of(e.Name, p.manifest.Hooks)
 	wasm, err := from.read()
 	if err == nil && sha256.Sum256(wasm) != from.digest {
 		err = errors.New("its module changed while it was read")
@@ -256,22 +256,31 @@ func (p *plugin) sandbox() sandbox.Options {
 
 // engine returns the engine of a cache directory.
 func (l *Loader) engine(dir string) (*sandbox.Engine, error) {
-	if dir == autoDir {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			base, dir = "", "" // no home: compile afresh at every start
-		} else {
-			dir = filepath.Join(base, "nexus", "plugins")
-		}
-	}
 	if e := l.engines[dir]; e != nil {
 		return e, nil
 	}
-	e, err := sandbox.NewEngine(dir)
+	e, err := l.newEngine(dir)
 	if err == nil {
 		l.engines[dir] = e
 	}
 	return e, err
+}
+
+// newEngine makes an engine. Where nobody named a directory and there is none to be had, as in a container
+// whose files are read-only, code is kept in memory and compiled afresh at every start.
+func (l *Loader) newEngine(dir string) (*sandbox.Engine, error) {
+	if dir != autoDir {
+		return sandbox.NewEngine(dir)
+	}
+	base, err := os.UserCacheDir()
+	if err == nil {
+		var e *sandbox.Engine
+		if e, err = sandbox.NewEngine(filepath.Join(base, "nexus", "plugins")); err == nil {
+			return e, nil
+		}
+	}
+	l.options.Log.Warn("compiled plugins are kept in memory alone; set plugins.cache_dir to start faster", "err", err)
+	return sandbox.NewEngine("")
 }
 
 // release takes uses away and closes the plugins that nobody uses any more.

@@ -156,6 +156,28 @@ func TestLoadFromFolders(t *testing.T) {
 	}
 }
 
+// TestNowhereToCache: without a directory to be had, plugins are compiled all the same; one that was named and
+// cannot be had is an error.
+func TestNowhereToCache(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_CACHE_HOME", file)
+	files := fstest.MapFS{"parrot.wasm": {Data: parrot()}, "parrot.yaml": {Data: []byte("name: parrot\nhooks: [on_text]")}}
+	l := loader(t, files)
+	s, err := l.Load(context.Background(), &Config{CacheDir: "auto", Chain: []Entry{{Name: "parrot"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Load(context.Background(), &Config{CacheDir: file, Chain: []Entry{{Name: "parrot"}}}); err == nil {
+		t.Error("a file was taken for the cache directory")
+	}
+}
+
 func TestNoPlugins(t *testing.T) {
 	s, err := loader(t, nil).Load(context.Background(), &Config{})
 	if err != nil {

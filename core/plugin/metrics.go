@@ -73,11 +73,18 @@ type hookMeter struct {
 	seconds prometheus.Observer
 }
 
-func (m *metrics) of(name string) *meter {
-	hook := func(hook string) hookMeter {
-		return hookMeter{m.calls.WithLabelValues(name, hook), m.seconds.WithLabelValues(name, hook)}
+// of returns the meter of a plugin, with a figure for each of its hooks.
+func (m *metrics) of(name string, hooks []string) *meter {
+	all := &meter{faults: m.faults, name: name}
+	for _, hook := range hooks {
+		h := hookMeter{m.calls.WithLabelValues(name, hook), m.seconds.WithLabelValues(name, hook)}
+		if hook == "on_request" {
+			all.request = h
+		} else {
+			all.text = h
+		}
 	}
-	return &meter{request: hook("on_request"), text: hook("on_text"), faults: m.faults, name: name}
+	return all
 }
 
 func (h hookMeter) done(start time.Time) {

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,16 +57,19 @@ func isJSON(contentType string) bool {
 }
 
 func (x *exchange) tooLarge() *pipeline.Refusal {
-	// The rest of the body is not worth reading, so the connection cannot serve again.
-	x.w.Header().Set("Connection", "close")
+	closeAfter(x.w, x.r) // the rest of the body is not worth reading
 	return &pipeline.Refusal{Kind: pipeline.TooLarge, Stage: "server", Code: "request_too_large",
 		Reason: fmt.Sprintf("The request body is larger than the limit of %v.", x.config.MaxBody)}
 }
 
 var errTooLarge = errors.New("body over the limit")
 
+// trusted is as many bytes as are made room for on a caller's word that they will come.
+const trusted = 1 << 20
+
 // read returns the whole body. Each read has its own deadline, so that a caller cannot hold a slot by
-// sending a byte now and then; the deadline is lifted again because a stream may last long.
+// sending a byte now and then. The deadline is lifted at the body's end, because a stream may last long;
+// short of it, it stays for what net/http reads to find the end.
 func (x *exchange) read() ([]byte, error) {
 	t := x.config.Timeouts
 	last := time.Now().Add(t.Body)
@@ -74,11 +78,10 @@ func (x *exchange) read() ([]byte, error) {
 	if x.r.ContentLength >= 0 {
 		size = int(x.r.ContentLength) + 1 // one more than is expected, to see the end without growing
 	}
-	body := make([]byte, 0, size)
-	defer func() { _ = x.control.SetReadDeadline(time.Time{}) }()
+	body := make([]byte, 0, min(size, trusted))
 	for {
 		if len(body) == cap(body) {
-			body = append(body, 0)[:len(body)]
+			body = slices.Grow(body, max(size-len(body), 1))
 		}
 		_ = x.control.SetReadDeadline(earlier(last, time.Now().Add(t.BodyGap)))
 		n, err := x.r.Body.Read(body[len(body):cap(body)])
@@ -87,6 +90,7 @@ func (x *exchange) read() ([]byte, error) {
 			return nil, errTooLarge
 		}
 		if err == io.EOF {
+			_ = x.control.SetReadDeadline(time.Time{})
 			return body, nil
 		}
 		if err != nil {
@@ -107,11 +111,11 @@ func (x *exchange) readFault(err error) error {
 	case errors.Is(err, errTooLarge):
 		return x.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		x.w.Header().Set("Connection", "close")
+		closeAfter(x.w, x.r)
 		return &pipeline.Refusal{Kind: pipeline.Invalid, Status: http.StatusRequestTimeout, Stage: "server", Code: "request_timeout",
 			Reason: "The request body did not arrive in time.", Err: err}
 	}
-	x.w.Header().Set("Connection", "close")
+	closeAfter(x.w, x.r)
 	return &pipeline.Refusal{Kind: pipeline.Invalid, Stage: "server", Code: "bad_request", Reason: "The request body could not be read.", Err: err}
 }
 

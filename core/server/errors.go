@@ -12,7 +12,8 @@ import (
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
-// types are OpenAI's error types by status; any other status has a server's error.
+// types are OpenAI's error types by status; any other below 500 is an invalid request, the rest a
+// server's error.
 var types = map[int]string{
 	http.StatusBadRequest: "invalid_request_error", http.StatusUnauthorized: "invalid_request_error",
 	http.StatusForbidden: "permission_error", http.StatusNotFound: "invalid_request_error",
@@ -21,17 +22,24 @@ var types = map[int]string{
 	http.StatusTooManyRequests: "rate_limit_error", http.StatusServiceUnavailable: "service_unavailable_error",
 }
 
+// broke is all that a caller is told of a fault.
+var broke = &pipeline.Refusal{Kind: pipeline.Internal, Stage: "server", Code: "internal_error", Reason: "Something broke in the gateway. The request id names it in the log."}
+
+var errPanicked = errors.New("panic")
+
 // describe turns an error into a status and what the caller may know. A fault that is no refusal is
 // logged here and shows the caller nothing but the request id's header.
 func (s *Server) describe(w http.ResponseWriter, r *http.Request, err error) (int, llm.APIError) {
 	var refusal *pipeline.Refusal
 	switch {
 	case errors.As(err, &refusal):
+	case err == errPanicked: // logged where it was caught
+		refusal = broke
 	case errors.Is(context.Cause(r.Context()), errStopping):
 		refusal = &pipeline.Refusal{Kind: pipeline.Unavailable, Stage: "server", Code: "stopping", Reason: "The gateway is stopping. Try again."}
 	default:
 		s.log.Error("call failed", "request_id", w.Header().Get("X-Request-Id"), "err", err)
-		refusal = &pipeline.Refusal{Kind: pipeline.Internal, Stage: "server", Code: "internal_error", Reason: "Something broke in the gateway. The request id names it in the log."}
+		refusal = broke
 	}
 	return apiError(refusal)
 }
@@ -40,7 +48,11 @@ func (s *Server) describe(w http.ResponseWriter, r *http.Request, err error) (in
 func apiError(r *pipeline.Refusal) (int, llm.APIError) {
 	status := r.HTTPStatus()
 	kind, ok := types[status]
-	if !ok {
+	switch {
+	case ok:
+	case status < http.StatusInternalServerError:
+		kind = "invalid_request_error"
+	default:
 		kind = "server_error"
 	}
 	return status, llm.APIError{Message: r.Reason, Type: kind, Param: r.Param, Code: r.Code}
@@ -51,20 +63,21 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var refusal *pipeline.Refusal
 	refused := errors.As(err, &refusal)
 	if !refused && gone(r.Context()) {
-		return // nobody is there to read it
+		// Nobody is there to read it, and who only stopped sending must not get an empty 200.
+		panic(http.ErrAbortHandler)
 	}
 	if refused {
 		refusalHeaders(w.Header(), refusal)
 	}
 	status, e := s.describe(w, r, err)
-	writeError(w, status, e)
+	s.writeError(w, status, e)
 }
 
 // refuse answers with a refusal.
 func (s *Server) refuse(w http.ResponseWriter, refusal *pipeline.Refusal) {
 	refusalHeaders(w.Header(), refusal)
 	status, e := apiError(refusal)
-	writeError(w, status, e)
+	s.writeError(w, status, e)
 }
 
 // decline is the handler that always refuses.
@@ -85,7 +98,8 @@ func refusalHeaders(h http.Header, r *pipeline.Refusal) {
 	}
 }
 
-func writeError(w http.ResponseWriter, status int, e llm.APIError) {
+func (s *Server) writeError(w http.ResponseWriter, status int, e llm.APIError) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.Load().Timeouts.Write))
 	body := llm.AppendError(nil, e)
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

@@ -4,23 +4,49 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
-// guarded refuses requests whose path or header names two readers could read differently, and answers a
-// panic with 500 for its own request alone.
+// guarded refuses requests whose path or header names two readers could read differently, bounds what
+// net/http does by itself, and answers a panic with 500 for its own request alone.
 func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recover(w)
 		w.Header()["X-Request-Id"] = []string{newID()}
+		s.bound(w, r)
 		if refusal := oddity(r); refusal != nil {
-			w.Header().Set("Connection", "close")
+			closeAfter(w, r)
 			s.refuse(w, refusal)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// bound sees to what net/http would do without a bound.
+func (s *Server) bound(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// A body that nobody reads is thrown away by net/http, for as long as it takes to come.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.config.Load().Timeouts.Body))
+	}
+	if r.ProtoMajor > 1 {
+		// WriteTimeout counts from the request's header here, and a first token may take longer.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	}
+	if len(r.TransferEncoding) > 0 {
+		// There may have been a Content-Length too, which net/http drops without a word. Whoever went by it
+		// takes what follows for another request (RFC 9112, section 6.1: close).
+		closeAfter(w, r)
+	}
+}
+
+// closeAfter makes this reply the connection's last. On HTTP/2 it would end everybody else's calls on it.
+func closeAfter(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 func (s *Server) recover(w http.ResponseWriter) {
@@ -31,8 +57,13 @@ func (s *Server) recover(w http.ResponseWriter) {
 	if v == http.ErrAbortHandler {
 		panic(v) // net/http's own way to break a connection off
 	}
+	s.panicked(w, v)
+	_, e := apiError(broke)
+	s.writeError(w, http.StatusInternalServerError, e)
+}
+
+func (s *Server) panicked(w http.ResponseWriter, v any) {
 	s.log.Error("panic while answering", "request_id", w.Header().Get("X-Request-Id"), "panic", v, "stack", stack())
-	s.refuse(w, &pipeline.Refusal{Kind: pipeline.Internal, Stage: "server", Code: "internal_error", Reason: "Something broke in the gateway. The request id names it in the log."})
 }
 
 // oddity says what makes a request ambiguous, or nil.

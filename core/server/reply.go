@@ -15,22 +15,40 @@ import (
 // write sends the reply, an event at a time, and flushes whenever the next one is not there yet.
 func (s *Server) write(x *exchange, c *pipeline.Call, reply *llm.Reply) {
 	p := printer{x: x}
-	defer p.end()
 	chunk, err := reply.Stream.Next()
 	if err != nil {
 		s.failFirst(x, err)
 		return
 	}
 	p.header(c, reply, chunk)
+	defer p.recover(s)
 	for err == nil {
 		if err := p.chunk(chunk); err != nil {
 			return // the caller is gone; closing the stream cancels the backend
 		}
 		chunk, err = reply.Stream.Next()
 	}
-	if err != io.EOF && !gone(x.r.Context()) {
+	switch {
+	case err == io.EOF:
+		p.renew() // for the end that net/http writes
+	case gone(x.r.Context()):
+		panic(http.ErrAbortHandler) // who only stopped sending must not take this for the end
+	default:
 		p.breakOff(s, err)
 	}
+}
+
+// recover breaks off a reply whose stream panicked: an error's status and body come too late.
+func (p *printer) recover(s *Server) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v != http.ErrAbortHandler {
+		s.panicked(p.x.w, v)
+		p.breakOff(s, errPanicked)
+	}
+	panic(v)
 }
 
 // failFirst answers a reply that failed before its first chunk, which can still be told with a status.
@@ -71,6 +89,7 @@ func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
 	}
 	p.stream = first.Kind != llm.Body
 	if p.stream {
+		delete(h, "Content-Length")
 		h["Cache-Control"] = []string{"no-cache"}
 		h["X-Accel-Buffering"] = []string{"no"}
 	} else {
@@ -104,7 +123,18 @@ func (p *printer) chunk(c llm.Chunk) error {
 	}
 	p.dirty = false
 	p.renew()
-	return p.x.control.Flush()
+	err := p.x.control.Flush()
+	p.rest()
+	return err
+}
+
+// rest lifts the write deadline until the next write where it would end a stream that merely waits:
+// HTTP/2 resets a stream at its deadline whether a write is under way or not.
+func (p *printer) rest() {
+	if p.x.r.ProtoMajor > 1 {
+		p.renewed = time.Time{}
+		_ = p.x.control.SetWriteDeadline(p.renewed)
+	}
 }
 
 // breakOff ends a stream that cannot be finished: an error event, no [DONE], and a connection that ends
@@ -112,13 +142,10 @@ func (p *printer) chunk(c llm.Chunk) error {
 func (p *printer) breakOff(s *Server, err error) {
 	if p.stream {
 		_, e := s.describe(p.x.w, p.x.r, err)
-		_, _ = p.x.w.Write(llm.AppendEvent(nil, "", llm.AppendError(nil, e)))
 		p.renewed = time.Time{}
 		p.renew()
+		_, _ = p.x.w.Write(llm.AppendEvent(nil, "", llm.AppendError(nil, e)))
 		_ = p.x.control.Flush()
 	}
 	panic(http.ErrAbortHandler)
 }
-
-// end lifts the write deadline, which would otherwise meet the connection's next reply.
-func (p *printer) end() { _ = p.x.control.SetWriteDeadline(time.Time{}) }

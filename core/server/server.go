@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -46,14 +47,16 @@ func New(c Config, snapshot func() Snapshot, log *slog.Logger) *Server {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
-		Handler:           s.guarded(s.routes()),
-		ReadHeaderTimeout: c.Timeouts.ReadHeader,
-		IdleTimeout:       c.Timeouts.Idle,
-		MaxHeaderBytes:    int(c.MaxHeader) - headerSlack,
-		Protocols:         protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
-		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler:                      s.guarded(s.routes()),
+		ReadHeaderTimeout:            c.Timeouts.ReadHeader,
+		IdleTimeout:                  c.Timeouts.Idle,
+		WriteTimeout:                 c.Timeouts.Write,                     // for what net/http itself writes; guarded and the printer see to the rest
+		MaxHeaderBytes:               max(int(c.MaxHeader)-headerSlack, 1), // 0 would be net/http's default
+		Protocols:                    protocols,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 250},
+		BaseContext:                  func(net.Listener) context.Context { return base },
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s
 }
@@ -80,11 +83,19 @@ func (s *Server) routes() http.Handler {
 		Kind: pipeline.NotFound, Stage: "server", Code: "unknown_url",
 		Reason: "No such path. The gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/rerank, /v1/score, /tokenize and /v1/models.",
 	})
-	r.MethodNotAllowedHandler = s.decline(&pipeline.Refusal{
-		Kind: pipeline.Invalid, Status: http.StatusMethodNotAllowed, Stage: "server", Code: "method_not_allowed",
-		Reason: "This path does not take that method: send POST, or GET for /v1/models.",
-	})
+	r.MethodNotAllowedHandler = http.HandlerFunc(s.wrongMethod)
 	return r
+}
+
+func (s *Server) wrongMethod(w http.ResponseWriter, r *http.Request) {
+	allow := http.MethodPost
+	if strings.HasPrefix(r.URL.Path, "/v1/models") {
+		allow = http.MethodGet
+	}
+	s.refuse(w, &pipeline.Refusal{
+		Kind: pipeline.Invalid, Status: http.StatusMethodNotAllowed, Stage: "server", Code: "method_not_allowed",
+		Reason: "This path does not take that method: send " + allow + ".", Header: map[string]string{"Allow": allow},
+	})
 }
 
 // Serve answers calls from l until Shutdown; it returns nil after that.

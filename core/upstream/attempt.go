@@ -60,10 +60,9 @@ func (u *Upstream) judge(ctx context.Context, c *pipeline.Call, b *backend, f *f
 	case ctx.Err() != nil:
 		b.peer.health.abandon()
 		u.count.attempt(b.id, "abandoned")
-	case f.reply != nil && (f.reply.Status < 500 || f.reply.Status == http.StatusInternalServerError):
-		// The backend lives: 4xx are the caller's, and a single 500 is a request's own misfortune.
+	case f.lives:
 		b.peer.health.succeed()
-		u.count.attempt(b.id, "status_"+strconv.Itoa(f.reply.Status/100)+"xx")
+		u.count.attempt(b.id, "status_"+strconv.Itoa(c.Outcome.Status/100)+"xx")
 	default:
 		if b.peer.health.fail(time.Now()) {
 			u.count.ejected(b.id)
@@ -84,14 +83,21 @@ func (u *Upstream) exchange(c *pipeline.Call, b *backend, o order, w *watch, don
 	switch {
 	case response.StatusCode != http.StatusOK:
 		return nil, statusFault(response, w)
-	case isEventStream(response.Header):
+	case isEventStream(response.Header) != (c.Request.Stream && generates(c.Route)):
+		w.drop()
+		return nil, answerFault("was not in the form that was asked for", errForm)
+	case c.Request.Stream && generates(c.Route):
 		return newStream(c, o, w, response, done)
 	}
 	return whole(c, w, response, done)
 }
 
+// An SDK that reads events finds none in JSON and takes the answer for empty; the other way round it throws.
+var errForm = errors.New("an event stream for a body, or a body for an event stream")
+
 // send writes the request and reads the response's head. A connection that served before and turns out
-// dead without a byte of answer was closed while idle, so the request is sent again on a new one.
+// dead without a byte of answer was closed while idle, so the request is sent again on a new one: once,
+// and under an id of its own. If that one dies too it was the request, and nobody is sent it a third time.
 func send(c *pipeline.Call, b *backend, body []byte, w *watch) (*http.Response, error) {
 	for fresh := false; ; fresh = true {
 		conn, err := b.peer.wire.take(w.ctx, fresh)
@@ -101,11 +107,14 @@ func send(c *pipeline.Call, b *backend, body []byte, w *watch) (*http.Response, 
 		w.hold(conn)
 		w.enter(c.Outcome.Sent, w.timeouts.Headers, errHeaders)
 		response, err := exchangeHeads(c, b, body, conn)
-		var silent silence
-		if err == nil || !conn.reused || !errors.As(err, &silent) || !dead(err) || w.ctx.Err() != nil {
+		if fresh && err != nil {
+			return nil, &resent{err}
+		}
+		if err == nil || !conn.reused || !hungUp(err) || w.ctx.Err() != nil {
 			return response, err
 		}
 		w.drop()
+		c.Outcome.Attempts++
 	}
 }
 
@@ -116,6 +125,9 @@ func exchangeHeads(c *pipeline.Call, b *backend, body []byte, conn *conn) (*http
 	head := heads.Get().(*[]byte)
 	defer heads.Put(head)
 	*head = appendHead((*head)[:0], c, b, len(body))
+	if len(body) > largeBody {
+		return exchangeLarge(*head, body, conn)
+	}
 	var sent error
 	if len(body) <= cap(*head)-len(*head) {
 		*head = append(*head, body...)
@@ -125,8 +137,30 @@ func exchangeHeads(c *pipeline.Call, b *backend, body []byte, conn *conn) (*http
 		_, sent = parts.WriteTo(conn.Conn)
 	}
 	response, err := conn.readResponse(posted) // even after a failed write: a backend may answer and close early
-	if err != nil && sent != nil {
-		return nil, silence{sent}
+	if err == nil && sent != nil {
+		response.Close = true // half a request is on its way: nothing may follow it
+	}
+	return response, err
+}
+
+// largeBody is as much as a socket's buffers surely take, in bytes. A backend may refuse a larger body
+// before it has read it, and then neither side must wait for the other.
+const largeBody = 128 << 10
+
+// exchangeLarge writes the body while it already listens for the answer.
+func exchangeLarge(head, body []byte, conn *conn) (*http.Response, error) {
+	wrote := make(chan error, 1)
+	go func() {
+		parts := net.Buffers{head, body}
+		_, err := parts.WriteTo(conn.Conn)
+		wrote <- err
+	}()
+	response, err := conn.readResponse(posted)
+	if err != nil || response.StatusCode != http.StatusOK {
+		_ = conn.SetWriteDeadline(time.Unix(1, 0)) // refused: the rest is not wanted
+	}
+	if sent := <-wrote; err == nil && sent != nil {
+		response.Close = true
 	}
 	return response, err
 }
@@ -171,10 +205,13 @@ func whole(c *pipeline.Call, w *watch, response *http.Response, done func(error)
 		return nil, answerFault("was not JSON", err)
 	}
 	if view.Error {
-		return nil, errorFault(body, http.StatusBadGateway)
+		return nil, inBandFault(body)
 	}
 	c.Outcome.FirstByte = time.Since(c.Outcome.Sent)
 	note(c, view)
+	if aborted(view) {
+		return nil, answerFault("was aborted", nil)
+	}
 	settleWhole(c, view)
 	done(nil)
 	reply := &llm.Reply{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}}
@@ -228,11 +265,26 @@ func connectionFault(err, raw error) *fault {
 	}
 	var op *net.OpError
 	var silent silence
+	var again *resent
 	dial := errors.As(raw, &op) && op.Op == "dial"
-	return &fault{movable: true, unsent: dial || errors.As(raw, &silent) && dead(raw), refusal: &pipeline.Refusal{
+	if !dial && !errors.As(raw, &silent) {
+		return answerFault("could not be read", err)
+	}
+	return &fault{movable: true, unsent: dial || hungUp(raw) && !errors.As(raw, &again), refusal: &pipeline.Refusal{
 		Kind: pipeline.Unavailable, Stage: "upstream", Code: "backend_unreachable", Retry: time.Second,
 		Reason: "The backend could not be reached.", Err: err,
 	}}
+}
+
+// A resent is what came of sending a request a second time.
+type resent struct{ error }
+
+func (r *resent) Unwrap() error { return r.error }
+
+// hungUp reports whether err says that the other side closed the connection without a byte of answer.
+func hungUp(err error) bool {
+	var silent silence
+	return errors.As(err, &silent) && dead(err)
 }
 
 // dead reports whether err says that the other side has closed the connection.

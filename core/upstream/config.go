@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -88,11 +89,17 @@ func (b BackendConfig) validate(p setting.Problems) {
 		if !isToken(name) || strings.ContainsAny(value.Reveal(), "\r\n\x00") {
 			p.Addf("headers", "%q is not a header's name, or its value has a line break", name)
 		}
+		if slices.Contains(framing, http.CanonicalHeaderKey(name)) {
+			p.Addf("headers", "%s is the gateway's to send", name)
+		}
 	}
 	if b.Weight < 0 {
 		p.Addf("weight", "%d is negative", b.Weight)
 	}
 }
+
+// framing are the headers that say where a request goes and where it ends.
+var framing = []string{"Host", "Connection", "Content-Length", "Content-Type", "Transfer-Encoding", "Accept-Encoding", "Expect", "Upgrade", "Te", "Trailer", "X-Request-Id", "Traceparent", "Tracestate"}
 
 // isToken reports whether s can be a header's name (RFC 9110, section 5.6.2).
 func isToken(s string) bool {

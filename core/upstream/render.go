@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,6 +21,7 @@ type order struct {
 	body       []byte
 	hideUsage  bool // the caller did not ask for the usage chunk
 	hideTicker bool // the caller did not ask for usage on every chunk
+	hideNull   bool // "usage": null on every chunk comes of our asking alone
 }
 
 // render makes the body for one backend: the plugins' edits unless the decision lets the text through,
@@ -31,9 +33,7 @@ func (u *Upstream) render(c *pipeline.Call, p *pool, b *backend) (order, error) 
 		return order{}, err
 	}
 	r := c.Request
-	if model := firstOf(p.model, c.Decision.Set.Model); model != "" && model != r.Model {
-		patch.SetField(r, "model", llm.AppendString(nil, model))
-	}
+	patchModel(&patch, c, p)
 	patchMaxTokens(&patch, c)
 	if b.kind != "openai" && generates(c.Route) {
 		patch.SetField(r, "cache_salt", u.salt.of(tenant(c)))
@@ -52,6 +52,18 @@ func (u *Upstream) render(c *pipeline.Call, p *pool, b *backend) (order, error) 
 	}
 	o.body = body
 	return o, nil
+}
+
+// patchModel names the pool's model, else the decision's, else the call's, which a plugin may have chosen.
+func patchModel(patch *llm.Patch, c *pipeline.Call, p *pool) {
+	model := cmp.Or(p.model, c.Decision.Set.Model, c.Request.Model)
+	written, ok := c.Request.Field("model")
+	if n := len(written); ok && n >= 2 && string(written[1:n-1]) == model {
+		return
+	}
+	if model != "" {
+		patch.SetField(c.Request, "model", llm.AppendString(nil, model))
+	}
 }
 
 func patchTexts(patch *llm.Patch, c *pipeline.Call) error {
@@ -92,7 +104,7 @@ func patchMaxTokens(patch *llm.Patch, c *pipeline.Call) {
 func patchUsage(patch *llm.Patch, c *pipeline.Call, b *backend) order {
 	raw, ok := c.Request.Field("stream_options")
 	ticker := c.Metered && b.kind != "openai"
-	o := order{hideUsage: !c.Request.IncludeUsage, hideTicker: ticker}
+	o := order{hideUsage: !c.Request.IncludeUsage, hideTicker: ticker, hideNull: b.kind == "openai" && !c.Request.IncludeUsage}
 	switch {
 	case bytes.Contains(raw, []byte("continuous_usage_stats")):
 		o.hideTicker = false
@@ -133,13 +145,6 @@ func withUsage(raw []byte, ticker bool) []byte {
 
 func generates(e llm.Endpoint) bool {
 	return e == llm.Chat || e == llm.Completions || e == llm.Responses
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func tenant(c *pipeline.Call) string {

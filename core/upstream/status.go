@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/nexus-gateway/nexus/core/llm"
@@ -13,12 +14,13 @@ import (
 // statusFault turns a response other than 200 into the reply that the caller gets if nobody else answers:
 // the backend's own status and words in OpenAI's shape.
 func statusFault(response *http.Response, w *watch) *fault {
-	defer w.drop() // rare, and what is left of a long body is not worth reading
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxError))
-	if err != nil && len(body) == 0 {
-		return answerFault("was cut off", w.cause(err))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxError+1))
+	if err == nil && len(body) <= maxError {
+		w.keep(response)
+	} else {
+		w.drop() // what is left of a long body is not worth reading, and a status says enough without one
 	}
-	f := errorFault(body, response.StatusCode)
+	f := errorFault(body[:min(len(body), maxError)], response.StatusCode)
 	if f.reply != nil {
 		copyRetryAfter(f.reply.Header, response.Header)
 	}
@@ -33,30 +35,58 @@ func copyRetryAfter(to, from http.Header) {
 	}
 }
 
-// errorFault makes the reply for an error object that came with status.
+// inBandFault makes the fault for an error that came with status 200. Engines put the status in its code:
+// a caller's mistake must not look like the backend's, or its SDK would send it again.
+func inBandFault(body []byte) *fault {
+	status := http.StatusBadGateway
+	if e, ok := llm.ReadError(body); ok {
+		if n := statusCode(e.Code); n >= 400 {
+			status = n
+		}
+	}
+	return errorFault(body, status)
+}
+
+// statusCode reads an engine's error code that is an HTTP status; 0 if it is none.
+func statusCode(code string) int {
+	n, err := strconv.Atoi(code)
+	if err != nil || n < 100 || n > 599 {
+		return 0
+	}
+	return n
+}
+
+// errorFault makes the reply for an error object that came with status. The backend lives if it is the
+// caller's error, and a single 500 is a request's own misfortune.
 func errorFault(body []byte, status int) *fault {
+	lives := status <= http.StatusInternalServerError
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		// Ours, not the caller's: it must not look as if the caller's key were wrong.
-		return &fault{refusal: broken("The backend refused the gateway's own credential.", errors.New(http.StatusText(status)))}
+		// Ours, not the caller's: it must not look as if the caller's key were wrong. A 403 may be a
+		// provider's moderation, which nobody is asked to get round.
+		return &fault{movable: status == http.StatusUnauthorized, lives: lives,
+			refusal: broken("The backend refused the gateway's own credential.", errors.New(http.StatusText(status)))}
 	case status < 400:
 		return &fault{movable: true, refusal: broken("The backend answered with an unexpected status.", errors.New(http.StatusText(status)))}
 	}
 	e, ok := llm.ReadError(body)
 	if !ok {
-		e = llm.APIError{Message: "The backend answered with status " + http.StatusText(status) + "."}
+		e = llm.APIError{Message: "The backend answered with status " + strconv.Itoa(status) + "."}
 	}
 	normalise(&e, status)
 	data := llm.AppendError(nil, e)
 	reply := &llm.Reply{Status: status, Header: http.Header{"Content-Type": {"application/json"}}}
 	reply.Stream = llm.One(llm.Chunk{Raw: data, Data: data, Kind: llm.Body})
-	return &fault{movable: transient(status), reply: reply, refusal: &pipeline.Refusal{
+	return &fault{movable: transient(status), lives: lives, reply: reply, refusal: &pipeline.Refusal{
 		Kind: pipeline.BadGateway, Stage: "upstream", Code: e.Code, Reason: e.Message,
 	}}
 }
 
 // normalise gives an engine's error the type and code that OpenAI's clients know.
 func normalise(e *llm.APIError, status int) {
+	if statusCode(e.Code) > 0 {
+		e.Code = "" // the engines repeat the status here; OpenAI's code is a word
+	}
 	switch {
 	case status == http.StatusNotFound && (e.Param == "model" || strings.Contains(e.Message, "does not exist")):
 		e.Type, e.Param, e.Code = "invalid_request_error", "model", "model_not_found"

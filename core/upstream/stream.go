@@ -1,8 +1,11 @@
 package upstream
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"io"
+	"math/bits"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -26,9 +29,10 @@ type stream struct {
 	reader   *llm.Reader
 	held     llm.Chunk // the first chunk, read before the reply was made
 	hasHeld  bool
-	more     bool  // the next chunk lies ready, so no time need be bounded
-	err      error // what every further Next returns
-	ended    bool  // [DONE] has passed
+	more     bool      // the next chunk lies ready, so no time need be bounded
+	tail     time.Time // when all that may follow the finish must be there; zero: not finished
+	err      error     // what every further Next returns
+	ended    bool      // [DONE] has passed
 	open     choices
 	rest     int64 // estimated completion tokens, until the backend counts
 	buf      []byte
@@ -42,11 +46,11 @@ func newStream(c *pipeline.Call, o order, w *watch, response *http.Response, don
 	s := &stream{call: c, order: o, watch: w, response: response, done: done}
 	s.reader = llm.NewReader(response.Body, c.Route, maxEvent)
 	chunk, err := s.read()
-	for err == nil && chunk.Kind == llm.Comment {
+	for err == nil && (chunk.Kind == llm.Comment || chunk.Kind == llm.Malformed) {
 		chunk, err = s.read()
 	}
 	if err == nil && chunk.View != nil && chunk.View.Error {
-		f := errorFault(chunk.Data, http.StatusBadGateway)
+		f := inBandFault(chunk.Data)
 		s.discard()
 		return nil, f
 	}
@@ -93,7 +97,7 @@ func (s *stream) take() (llm.Chunk, error) {
 		return llm.Chunk{}, io.ErrClosedPipe
 	}
 	if !s.more {
-		s.watch.enter(time.Now(), s.patience(), errBetween)
+		s.await()
 	}
 	return s.read()
 }
@@ -105,21 +109,40 @@ func (s *stream) read() (llm.Chunk, error) {
 }
 
 // Once every choice has finished only usage and [DONE] are to come, and after [DONE] only the end of the
-// body, which is waited for so that the connection can serve again: neither may hold the caller up.
+// body, which is waited for so that the connection can serve again: neither may hold the caller up, by
+// silence or by chatter.
 const (
 	tailWait = 5 * time.Second
 	endWait  = 20 * time.Millisecond
 )
 
-func (s *stream) patience() time.Duration {
-	between := s.watch.timeouts.Between
-	switch {
-	case s.ended:
-		return endWait
-	case s.open.finished() && (between == 0 || between > tailWait):
-		return tailWait
+// await bounds the time until the next event.
+func (s *stream) await() {
+	if s.tail.IsZero() {
+		s.watch.enter(time.Now(), s.watch.timeouts.Between, errBetween)
+		return
 	}
-	return between
+	s.watch.until(s.tail, errBetween)
+}
+
+// settle begins the tail once every choice has finished. Another choice may yet begin.
+func (s *stream) settle() {
+	if !s.settled() {
+		s.tail = time.Time{}
+		return
+	}
+	if s.tail.IsZero() {
+		wait := tailWait
+		if between := s.watch.timeouts.Between; between > 0 {
+			wait = min(wait, between)
+		}
+		s.tail = time.Now().Add(wait)
+	}
+}
+
+// settled reports whether as many choices have finished as were asked for, and no other has begun.
+func (s *stream) settled() bool {
+	return s.open.finished() && s.open.count() >= int(min(s.call.Request.N, maxChoices))
 }
 
 // pass notes what a chunk says and hides what the caller did not ask for.
@@ -137,15 +160,16 @@ func (s *stream) pass(chunk llm.Chunk) (llm.Chunk, error) {
 	}
 	v := chunk.View
 	if v.Error {
-		return s.fail(errorFault(chunk.Data, http.StatusBadGateway).refusal)
+		return s.fail(inBandFault(chunk.Data).refusal)
 	}
 	s.open.note(v)
 	if s.call.Route == llm.Responses && len(v.Finishes) > 0 {
 		s.open.ended = s.open.begun // one finish ends every output item
 	}
+	s.settle()
 	s.estimate(v)
 	note(s.call, v)
-	if s.call.Outcome.Finish == "abort" || s.call.Outcome.Finish == "error" || s.call.Outcome.Finish == "failed" {
+	if aborted(v) {
 		return s.fail(broken("The backend aborted its answer.", nil))
 	}
 	s.hide(&chunk)
@@ -161,7 +185,19 @@ func (s *stream) passDone(chunk llm.Chunk) (llm.Chunk, error) {
 		return s.fail(broken("The backend ended its answer without finishing it.", errUnfinished))
 	}
 	s.ended = true
+	s.tail = time.Now().Add(endWait)
 	return chunk, nil
+}
+
+// aborted reports whether a choice ends because the engine gave up.
+func aborted(v *llm.View) bool {
+	for i := range v.Finishes {
+		switch v.Finishes[i].Reason {
+		case "abort", "error", "failed":
+			return true
+		}
+	}
+	return false
 }
 
 var errUnfinished = errors.New("[DONE] before a finish reason of every choice")
@@ -169,16 +205,17 @@ var errUnfinished = errors.New("[DONE] before a finish reason of every choice")
 // finish says what the end of the body means.
 func (s *stream) finish(err error) (llm.Chunk, error) {
 	s.whole.Store(err == io.EOF)
-	err = s.watch.cause(err)
-	if s.ended || s.open.finished() && (err == io.EOF || errors.Is(err, errBetween)) {
+	if s.ended || s.settled() {
 		return s.conclude()
 	}
+	if s.watch.ctx.Err() != nil { // the caller left, or the gateway stops: not the backend's failure
+		s.err = context.Cause(s.watch.ctx)
+		s.finished = s.err
+		return llm.Chunk{}, s.err
+	}
+	err = s.watch.cause(err)
 	if errors.Is(err, errBetween) || errors.Is(err, errTotal) {
 		return s.fail(timeoutFault(err).refusal)
-	}
-	if s.closed || s.call.Outcome.Finish == "" && errors.Is(err, io.ErrClosedPipe) {
-		s.err = io.ErrClosedPipe
-		return llm.Chunk{}, s.err
 	}
 	return s.fail(broken("The backend's answer was cut off.", err))
 }
@@ -203,20 +240,20 @@ func (s *stream) fail(r *pipeline.Refusal) (llm.Chunk, error) {
 // hide takes usage out of a chunk that only the gateway asked for.
 func (s *stream) hide(chunk *llm.Chunk) {
 	v := chunk.View
-	if !v.HasUsage || v.UsageAt.Len() == 0 {
+	last := v.HasUsage && v.Choices == 0
+	switch {
+	case v.UsageAt.Len() == 0:
 		return
-	}
-	last := v.Choices == 0
-	if last && s.order.hideUsage {
+	case last && s.order.hideUsage:
 		chunk.Raw = nil
 		return
-	}
-	if last || !s.order.hideTicker {
+	case last, v.HasUsage && !s.order.hideTicker, !v.HasUsage && !s.order.hideNull:
 		return
 	}
 	data := chunk.Data
 	s.buf = append(append(append(s.buf[:0], "data: "...), data[:v.UsageAt.Start]...), data[v.UsageAt.End:]...)
 	end := len(s.buf)
+	unbreak(s.buf)
 	s.buf = append(s.buf, "\n\n"...)
 	chunk.Raw, chunk.Data = s.buf, s.buf[len("data: "):end]
 	// Texts stand before usage in every engine's chunks; where one does not, read again.
@@ -226,13 +263,22 @@ func (s *stream) hide(chunk *llm.Chunk) {
 	v.UsageAt = llm.Span{}
 }
 
+// unbreak makes one line of JSON that came in several: a line break is but space between its tokens.
+func unbreak(data []byte) {
+	for i := bytes.IndexByte(data, '\n'); i >= 0; {
+		data[i] = ' '
+		next := bytes.IndexByte(data[i:], '\n')
+		if next < 0 {
+			return
+		}
+		i += next
+	}
+}
+
 // estimate counts what is delivered while the backend has not counted itself.
 func (s *stream) estimate(v *llm.View) {
 	if s.call.Outcome.Counted || len(v.Texts) == 0 {
 		return
-	}
-	if s.rest == 0 {
-		s.call.Outcome.Usage.Prompt = estimatePrompt(s.call.Request)
 	}
 	for _, t := range v.Texts {
 		s.rest += int64(t.At.Len()+3) / 4
@@ -283,6 +329,9 @@ func (s *stream) Close() error {
 		s.watch.drop()
 	}
 	s.reader.Release()
+	if o := &s.call.Outcome; !o.Counted { // the engine has read the prompt, whatever it told of it
+		o.Usage.Prompt = estimatePrompt(s.call.Request)
+	}
 	s.done(s.finished)
 	return nil
 }
@@ -291,6 +340,8 @@ func (s *stream) Close() error {
 type choices struct {
 	begun, ended [2]uint64
 }
+
+const maxChoices = 128 // told apart
 
 func (o *choices) note(v *llm.View) {
 	for i := range v.Texts {
@@ -304,8 +355,10 @@ func (o *choices) note(v *llm.View) {
 
 func (o *choices) finished() bool { return o.begun == o.ended && o.ended != [2]uint64{} }
 
-func set(bits *[2]uint64, choice int) {
-	if choice >= 0 && choice < 128 {
-		bits[choice/64] |= 1 << (choice % 64)
+func (o *choices) count() int { return bits.OnesCount64(o.ended[0]) + bits.OnesCount64(o.ended[1]) }
+
+func set(of *[2]uint64, choice int) {
+	if choice >= 0 && choice < maxChoices {
+		of[choice/64] |= 1 << (choice % 64)
 	}
 }

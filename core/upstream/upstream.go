@@ -173,7 +173,8 @@ type fault struct {
 	refusal *pipeline.Refusal
 	reply   *llm.Reply // the backend's own error reply, given to the caller when nobody else answers
 	movable bool       // another target may do better
-	unsent  bool       // the backend cannot have begun to work
+	unsent  bool       // the backend has most likely not begun to work
+	lives   bool       // the backend is well: it answered, if not as wished
 }
 
 func (f *fault) answer(ctx context.Context) (*llm.Reply, error) {
@@ -195,6 +196,7 @@ func unavailable(p *pool, wait time.Duration) *fault {
 }
 
 var (
+	errConnect    = errors.New("no connection in time")
 	errHeaders    = errors.New("no response headers in time")
 	errFirstToken = errors.New("no first token in time")
 	errBetween    = errors.New("no further token in time")

@@ -191,7 +191,7 @@ func TestFaults(t *testing.T) {
 		{"no-space", 0, ""},
 		{"no-usage", 0, ""},
 		{"big-event=2000000", 0, "bad_backend_answer"},
-		{"error-first", 502, ""},
+		{"error-first", 500, ""},
 		{"empty-200", 502, "bad_backend_answer"},
 		{"html", 502, "bad_backend_answer"},
 		{"headers-then-nothing", 504, "backend_timeout"},
@@ -199,7 +199,7 @@ func TestFaults(t *testing.T) {
 		{"status=429;retry-after=2", 429, ""},
 		{"status=401", 502, "bad_backend_answer"},
 		{"context-length", 400, ""},
-		{"garbage-line", 503, "backend_unreachable"},
+		{"garbage-line", 502, "bad_backend_answer"},
 	} {
 		t.Run(tt.fault, func(t *testing.T) {
 			c := newCall(t, llm.Chat, chat("[[mock fault="+tt.fault+"]]", true))

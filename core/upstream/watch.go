@@ -23,7 +23,7 @@ type watch struct {
 }
 
 func newWatch(ctx context.Context, t TimeoutsConfig, w *wire) *watch {
-	out := &watch{ctx: ctx, timeouts: t, wire: w}
+	out := &watch{ctx: ctx, timeouts: t, wire: w, phase: errConnect}
 	if t.Total > 0 {
 		out.last = time.Now().Add(t.Total)
 	}
@@ -46,14 +46,20 @@ func (w *watch) abort() {
 
 // enter begins a phase that may last d from start; 0 lets it last as long as the whole.
 func (w *watch) enter(start time.Time, d time.Duration, phase error) {
-	w.phase = phase
-	until := w.last
-	if d > 0 && (until.IsZero() || start.Add(d).Before(until)) {
-		until = start.Add(d)
-	} else {
-		w.phase = errTotal
+	var end time.Time
+	if d > 0 {
+		end = start.Add(d)
 	}
-	_ = w.conn.SetDeadline(until)
+	w.until(end, phase)
+}
+
+// until begins a phase that ends at end, or with the whole if that is sooner; zero: with the whole.
+func (w *watch) until(end time.Time, phase error) {
+	w.phase = phase
+	if end.IsZero() || !w.last.IsZero() && !end.Before(w.last) {
+		end, w.phase = w.last, errTotal
+	}
+	_ = w.conn.SetDeadline(end)
 }
 
 // cause returns why a read or write failed: the caller left, a phase overran, or the error itself.

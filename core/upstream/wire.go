@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 )
@@ -19,9 +20,10 @@ const idleConnection = 4 * time.Second
 
 // Bounds of one connection.
 const (
-	maxIdle         = 4096     // connections kept for reuse at one address
-	maxResponseHead = 64 << 10 // bytes of status line and headers
-	readBuffer      = 4 << 10  // bytes
+	maxIdle         = 4096             // connections kept for reuse at one address
+	keepAlive       = 15 * time.Second // between TCP probes
+	maxResponseHead = 64 << 10         // bytes of status line and headers
+	readBuffer      = 4 << 10          // bytes
 )
 
 // A wire keeps HTTP/1.1 connections to one address. It takes the place of http.Transport on the hot path:
@@ -31,7 +33,7 @@ const (
 type wire struct {
 	address string // host:port
 	tls     *tls.Config
-	dialer  net.Dialer
+	connect time.Duration // to dial, TLS included; 0: no bound of its own
 
 	mu     sync.Mutex
 	idle   []*conn // the last one used last
@@ -40,7 +42,7 @@ type wire struct {
 }
 
 func newWire(u *url.URL, connect time.Duration) *wire {
-	w := &wire{address: u.Host, dialer: net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}}
+	w := &wire{address: u.Host, connect: connect}
 	port := "80"
 	if u.Scheme == "https" {
 		port = "443"
@@ -60,6 +62,8 @@ func newWire(u *url.URL, connect time.Duration) *wire {
 // A conn is one connection, used by one attempt at a time.
 type conn struct {
 	net.Conn
+	raw    net.Conn // the socket, under TLS if there is any
+	probe  probe
 	in     *bufio.Reader
 	budget int64 // bytes that may still be read of a response's head; negative: no bound
 	used   time.Time
@@ -83,29 +87,56 @@ func (c *conn) Read(p []byte) (int, error) {
 
 var errHead = errors.New("the response's headers are too large")
 
+// Close closes the socket at once. TLS would first say goodbye, and wait for a peer that does not read.
+func (c *conn) Close() error { return c.raw.Close() }
+
+// quiet reports whether an idle connection is fit for a request: still open, and nothing came on it that
+// nobody asked for. Such bytes would be read as the answer to the next call.
+func (c *conn) quiet() bool {
+	if !c.probe.quiet() {
+		return false
+	}
+	if c.Conn == c.raw {
+		return true
+	}
+	// TLS may hold what the socket no longer does. A read that is late before it begins finds just that.
+	_ = c.SetReadDeadline(time.Unix(1, 0))
+	_, err := c.in.Peek(1)
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
 // take returns a connection that was used a moment ago, or a new one.
 func (w *wire) take(ctx context.Context, fresh bool) (*conn, error) {
-	if !fresh {
-		if c := w.pop(); c != nil {
+	for !fresh {
+		c := w.pop()
+		if c == nil {
+			break
+		}
+		if c.quiet() {
 			c.reused = true
 			return c, nil
 		}
+		_ = c.Close()
 	}
-	raw, err := w.dialer.DialContext(ctx, "tcp", w.address)
+	if w.connect > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, w.connect)
+		defer cancel()
+	}
+	dialer := net.Dialer{KeepAlive: keepAlive}
+	raw, err := dialer.DialContext(ctx, "tcp", w.address)
 	if err != nil {
 		return nil, err
 	}
+	c := &conn{Conn: raw, raw: raw, probe: newProbe(raw)}
 	if w.tls != nil {
 		secure := tls.Client(raw, w.tls)
-		ctx, cancel := context.WithTimeout(ctx, max(w.dialer.Timeout, time.Second))
-		defer cancel()
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = raw.Close()
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: raw.RemoteAddr(), Err: err}
 		}
-		raw = secure
+		c.Conn = secure
 	}
-	c := &conn{Conn: raw}
 	c.in = bufio.NewReaderSize(c, readBuffer)
 	return c, nil
 }
@@ -128,7 +159,6 @@ func (w *wire) pop() *conn {
 
 // put keeps c for the next call. All of its response has been read.
 func (w *wire) put(c *conn) {
-	_ = c.SetDeadline(time.Time{})
 	c.used, c.reused = time.Now(), false
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -181,7 +211,7 @@ func (c *conn) readResponse(r *http.Request) (*http.Response, error) {
 	for range maxInformational {
 		response, err := http.ReadResponse(c.in, r)
 		if err != nil {
-			return nil, err
+			return nil, headError(err)
 		}
 		if response.StatusCode >= 200 || response.StatusCode == http.StatusSwitchingProtocols {
 			return response, nil
@@ -191,6 +221,17 @@ func (c *conn) readResponse(r *http.Request) (*http.Response, error) {
 }
 
 const maxInformational = 5
+
+var errMalformed = errors.New("the response's head is not HTTP")
+
+// headError keeps what a backend sent out of errors: they reach logs, and it may be anybody's text.
+func headError(err error) error {
+	var broken net.Error
+	if dead(err) || errors.As(err, &broken) || errors.Is(err, errHead) {
+		return err
+	}
+	return errMalformed
+}
 
 // A silence is an error before the first byte of a response.
 type silence struct{ error }

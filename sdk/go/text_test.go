@@ -84,3 +84,30 @@ func FuzzHandleRequest(f *testing.F) {
 		}
 	})
 }
+
+func TestTryRequest(t *testing.T) {
+	f := func(r *Request) {
+		if string(r.Tier()) == "none" {
+			r.Refuse(402, "unpaid", "Pay first.")
+			return
+		}
+		r.SetLabel("seen", string(r.Model())+string(r.Label("a"))+string(r.PrincipalLabel("b")))
+		r.SetHeader("X-A", "b")
+		r.EachTool(func(name []byte) { r.SetModel(string(name)) })
+		if !r.Stream() || r.Choices() != 2 || r.MaxTokens() != -1 || r.Tools() != 1 {
+			r.Fail("a number is wrong")
+		}
+	}
+	call := Call{Stream: true, Choices: 2, MaxTokens: -1, Model: "m", Labels: map[string]string{"a": "1"}, PrincipalLabels: map[string]string{"b": "2"}, Tools: []string{"t"}}
+	s, err := TryRequest(f, call)
+	if err != nil || s.Labels["seen"] != "m12" || s.Headers["X-A"] != "b" || s.Model != "t" || s.Refused {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	call.Tier = "none"
+	if s, err = TryRequest(f, call); err != nil || !s.Refused || s.Status != "402" || s.Code != "unpaid" || s.Message != "Pay first." {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	if _, err = TryRequest(f, Call{}); err == nil || !strings.Contains(err.Error(), "a number is wrong") {
+		t.Errorf("got %v", err)
+	}
+}
