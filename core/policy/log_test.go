@@ -33,8 +33,10 @@ func TestDecisionLog(t *testing.T) {
 	if err := l.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if l.Close() != nil || l.Close() != nil {
-		t.Error("Close")
+	for range 2 {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {

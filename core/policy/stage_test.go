@@ -234,8 +234,10 @@ func TestRespond(t *testing.T) {
 		if text != `닫혔"습니다` || finish != "stop" || !usage || done != stream {
 			t.Errorf("stream %v: text %q, finish %q, usage %v, done %v", stream, text, finish, usage, done)
 		}
-		if reply.Stream.Close() != nil || reply.Stream.Close() != nil {
-			t.Error("Close")
+		for range 2 {
+			if err := reply.Stream.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	if next.n.Load() != 0 {

@@ -65,8 +65,8 @@ func (l *lines) count() int {
 	return l.n
 }
 
-// try makes one call and says whether it passed and how long it took.
-func try(t *testing.T, h pipeline.Handler) (err error, took time.Duration) {
+// try makes one call and says how long it took and whether it passed.
+func try(t *testing.T, h pipeline.Handler) (took time.Duration, err error) {
 	t.Helper()
 	start := time.Now()
 	reply, err := h.Handle(context.Background(), call(chat(10)))
@@ -74,7 +74,7 @@ func try(t *testing.T, h pipeline.Handler) (err error, took time.Duration) {
 	if err == nil {
 		drink(t, reply)
 	}
-	return err, took
+	return took, err
 }
 
 // TestRedisKilled is C-11, by rule: decisions stay fast, the rule holds, one log line a second, and all
@@ -93,7 +93,7 @@ func TestRedisKilled(t *testing.T) {
 			s.kill()
 			passed, slow, start := 0, 0, time.Now()
 			for range 30 {
-				err, took := try(t, h)
+				took, err := try(t, h)
 				if err == nil {
 					passed++
 				} else if f := refused(t, err); tt.rule == "deny" && (f.Kind != pipeline.Unavailable || f.Retry == 0) {
@@ -118,7 +118,7 @@ func TestRedisKilled(t *testing.T) {
 			s.start(t)
 			back := time.Now()
 			for { // under allow and share calls pass all the while: ask the store itself
-				err, _ := try(t, h)
+				_, err := try(t, h)
 				if err == nil && tt.rule == "deny" || tt.rule != "deny" && stored(t, s) {
 					break
 				}
@@ -134,7 +134,7 @@ func TestRedisKilled(t *testing.T) {
 // eventually makes calls until one passes: a machine under load may miss the first deadline.
 func eventually(t *testing.T, h pipeline.Handler) (err error) {
 	for range 20 {
-		if err, _ = try(t, h); err == nil {
+		if _, err = try(t, h); err == nil {
 			return nil
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -180,7 +180,7 @@ func TestRedisSilent(t *testing.T) {
 	var waits []time.Duration // of decisions that asked the store
 	start := time.Now()
 	for range 500 {
-		err, took := try(t, h)
+		took, err := try(t, h)
 		if err == nil {
 			t.Fatal("a call passed")
 		}

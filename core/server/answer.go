@@ -54,6 +54,9 @@ func (x *exchange) begin(route llm.Endpoint) *pipeline.Call {
 	}
 	if route == llm.Models {
 		x.call.Model = mux.Vars(x.r)["id"]
+		if x.r.ContentLength != 0 {
+			closeAfter(x.w, x.r) // nobody reads it
+		}
 	} else {
 		x.call.Body = x
 	}

@@ -99,7 +99,8 @@ func refusalHeaders(h http.Header, r *pipeline.Refusal) {
 }
 
 func (s *Server) writeError(w http.ResponseWriter, status int, e llm.APIError) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.Load().Timeouts.Write))
+	t := &s.config.Load().Timeouts // net/http may first wait for the rest of the body
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(t.BodyGap + t.Write))
 	body := llm.AppendError(nil, e)
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

@@ -29,7 +29,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 func (s *Server) bound(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		// A body that nobody reads is thrown away by net/http, for as long as it takes to come.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.config.Load().Timeouts.Body))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.config.Load().Timeouts.BodyGap))
 	}
 	if r.ProtoMajor > 1 {
 		// WriteTimeout counts from the request's header here, and a first token may take longer.

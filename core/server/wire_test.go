@@ -32,7 +32,7 @@ func TestOddRequests(t *testing.T) {
 		{"unknown method", "BREW /v1/models HTTP/1.1\r\nHost: x\r\n", 405, false},
 		{"absolute form", "GET http://x/v1/models HTTP/1.1\r\nHost: x\r\n", 400, false},
 		{"query", "GET /v1/models?api_key=1 HTTP/1.1\r\nHost: x\r\n", 200, false},
-		{"fragment", "GET /v1/models#x HTTP/1.1\r\nHost: x\r\n", 404, false},
+		{"fragment", "GET /v1/models#x HTTP/1.1\r\nHost: x\r\n", 400, false},
 		{"NUL", "GET /v1/models%00 HTTP/1.1\r\nHost: x\r\n", 400, false},
 		{"Host of S-10", "GET /v1/models HTTP/1.1\r\nHost: localhost:4000/#@x\r\n", 400, true},
 		{"no Host", "GET /v1/models HTTP/1.1\r\n", 400, true},
@@ -95,7 +95,7 @@ func TestWhatFollowsARequest(t *testing.T) {
 		{"chunked and too large", postHead + chunked + "\r\n11170\r\n" + strings.Repeat(" ", 0x11170) + "\r\n0\r\n\r\n", []int{413}},
 		{"bad chunk", postHead + chunked + "\r\nzz\r\n" + chatBody, []int{400}},
 		{"chunk longer than it says", postHead + chunked + "\r\n1\r\n" + chatBody + "\r\n0\r\n\r\n", []int{400}},
-		{"longer than its length", postHead + "Content-Length: 2\r\n\r\n{}x", []int{400, 400}},
+		{"longer than its length", postHead + "Content-Length: 2\r\n\r\n{}x", []int{400, 405}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var models atomic.Int64
@@ -196,7 +196,7 @@ func TestHTTP2ResetCancels(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		e := &events{chunks: make(chan llm.Chunk, 1), err: ctx.Err()}
+		e := &events{chunks: make(chan llm.Chunk, 1), err: context.Canceled}
 		e.chunks <- event("1")
 		context.AfterFunc(ctx, func() { close(e.chunks) })
 		return e.reply(), nil
