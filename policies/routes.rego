@@ -20,9 +20,9 @@ confidential := _claim("local", "confidential data stays local", 31) if input.la
 long_prompt := _claim("long", "the prompt is long", 20) if input.prompt.tokens_est > routing.long_tokens
 
 # Each tier has its pools.
-tier := _claim(class, concat(" ", ["tier", input.principal.tier]), 10) if {
-	class := routing.tiers[input.principal.tier]
-}
+tier := _tiers[input.principal.tier]
+
+_tiers := {tier: _claim(class, sprintf("tier %v", [tier]), 10) | some tier, class in routing.tiers}
 
 # The claim of a class of calls: the pools that data.json gives it, as far as this gateway has them.
 # Where it has none of them, the pools of the model asked for serve the call.

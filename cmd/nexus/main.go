@@ -66,6 +66,9 @@ func run(ctx context.Context, t terminal, args []string) int {
 	c, rest, ok := find(args)
 	if !ok {
 		printHelp(t.err)
+		if len(args) > 0 {
+			fmt.Fprintf(t.err, "\nnexus: there is no command %q\n", joinWords(args[:min(2, len(args))]))
+		}
 		return exitUsage
 	}
 	switch err := c.run(ctx, t, rest); {
@@ -108,8 +111,9 @@ func printHelp(w io.Writer) {
 	}
 }
 
-// parse reads flags; a mistake is explained with the command's own usage.
-func parse(t terminal, name string, args []string, define func(*flag.FlagSet)) ([]string, error) {
+// parse reads flags and returns at most so many arguments beside them; a mistake is explained with the
+// command's own usage. A word too many is one: serve nexus.yaml would else run without that file.
+func parse(t terminal, name string, args []string, most int, define func(*flag.FlagSet)) ([]string, error) {
 	flags := flag.NewFlagSet("nexus "+name, flag.ContinueOnError)
 	flags.SetOutput(t.err)
 	define(flags)
@@ -119,8 +123,16 @@ func parse(t terminal, name string, args []string, define func(*flag.FlagSet)) (
 		}
 		return nil, errUsage
 	}
+	if rest := flags.Args(); len(rest) > most {
+		fmt.Fprintf(t.err, "nexus %s: %q is one argument too many\n", name, rest[most])
+		flags.Usage()
+		return nil, errUsage
+	}
 	return flags.Args(), nil
 }
+
+// none is the define of a command without flags.
+func none(*flag.FlagSet) {}
 
 // version is the module's version, or the commit it was built from.
 func version() string {
@@ -139,7 +151,10 @@ func version() string {
 	return "development"
 }
 
-func printVersion(_ context.Context, t terminal, _ []string) error {
+func printVersion(_ context.Context, t terminal, args []string) error {
+	if _, err := parse(t, "version", args, 0, none); err != nil {
+		return err
+	}
 	_, err := fmt.Fprintln(t.out, "nexus", version())
 	return err
 }

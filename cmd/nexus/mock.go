@@ -30,7 +30,7 @@ func startMock() (stop func(), err error) {
 func runMock(ctx context.Context, t terminal, args []string) error {
 	var o mock.Options
 	var kind, models, listen string
-	if _, err := parse(t, "mock", args, func(f *flag.FlagSet) {
+	if _, err := parse(t, "mock", args, 0, func(f *flag.FlagSet) {
 		f.StringVar(&listen, "listen", "127.0.0.1:8000", "`address`es to answer on, separated by commas: one engine behind many ports")
 		f.StringVar(&kind, "kind", "vllm", "which engine to look like: vllm or sglang")
 		f.StringVar(&models, "models", strings.Join(defaultModels, ","), "model names, separated by commas; one that ends in echo repeats the last user message")

@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/nexus-gateway/nexus/core/auth"
@@ -23,7 +25,7 @@ var defaults []byte
 // serve runs the gateway until ctx ends.
 func serve(ctx context.Context, t terminal, args []string) error {
 	o := options(t)
-	if _, err := parse(t, "serve", args, func(f *flag.FlagSet) {
+	if _, err := parse(t, "serve", args, 0, func(f *flag.FlagSet) {
 		f.StringVar(&o.File, "c", "", "the configuration `file`; without it, embedded defaults with a mock backend")
 	}); err != nil {
 		return err
@@ -89,6 +91,9 @@ func developmentKey() (string, error) {
 			return "", err
 		}
 	}
+	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", errors.New("nexus serve: NEXUS_DEV_KEY: a key is printable ASCII without spaces, so that a header can carry it")
+	}
 	sum := sha256.Sum256([]byte(key))
 	return key, os.Setenv("NEXUS_DEV_KEY_SHA256", hex.EncodeToString(sum[:]))
 }
@@ -109,7 +114,7 @@ curl -N http://%[1]s/v1/chat/completions -H 'Authorization: Bearer %[3]s' -H 'Co
 func check(ctx context.Context, t terminal, args []string) error {
 	o := options(t)
 	o.Log = slog.New(slog.DiscardHandler)
-	if _, err := parse(t, "check", args, func(f *flag.FlagSet) { f.StringVar(&o.File, "c", "", "the configuration `file`") }); err != nil {
+	if _, err := parse(t, "check", args, 0, func(f *flag.FlagSet) { f.StringVar(&o.File, "c", "", "the configuration `file`") }); err != nil {
 		return err
 	}
 	if o.File == "" {

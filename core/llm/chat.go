@@ -41,7 +41,7 @@ func (p *parser) message(index int) {
 		case "function_call":
 			p.function(0)
 		default:
-			p.skip()
+			p.aside(o.key)
 		}
 	}
 	if !given {
@@ -50,10 +50,14 @@ func (p *parser) message(index int) {
 	p.assign(first, role, index)
 }
 
-// assign says who wrote the texts from index first on, and in which message.
+// assign says who wrote the texts from index first on, and in which message. What stands beside them has
+// no author.
 func (p *parser) assign(first int, role Role, message int) {
 	for i := first; i < len(p.r.Texts); i++ {
-		p.r.Texts[i].Role, p.r.Texts[i].Message = role, message
+		p.r.Texts[i].Message = message
+		if p.r.Texts[i].Channel != Aside {
+			p.r.Texts[i].Role = role
+		}
 	}
 }
 
@@ -121,7 +125,7 @@ func (p *parser) part(c Channel) {
 			image = image || p.peek() != 'n'
 			p.skip()
 		default:
-			p.skip()
+			p.aside(o.key)
 		}
 	}
 	if image {
@@ -153,7 +157,7 @@ func (p *parser) toolCalls() {
 			case "function", "custom":
 				p.function(a.n - 1)
 			default:
-				p.skip()
+				p.aside(o.key)
 			}
 		}
 	}
@@ -172,8 +176,10 @@ func (p *parser) function(tool int) {
 			p.text(ToolArguments, "a string that holds JSON")
 		case "input": // of a custom tool: free text
 			p.text(Content, "a string")
-		default:
+		case "name":
 			p.skip()
+		default:
+			p.aside(o.key)
 		}
 	}
 	for i := first; i < len(p.r.Texts); i++ {
@@ -197,7 +203,7 @@ func (p *parser) tools() {
 			case "name":
 				p.toolName()
 			default:
-				p.skip()
+				p.aside(o.key)
 			}
 		}
 	}
@@ -221,7 +227,7 @@ func (p *parser) toolFunction() {
 			p.toolName()
 			continue
 		}
-		p.skip()
+		p.aside(o.key)
 	}
 }
 

@@ -64,6 +64,9 @@ func TestParseRequestAgreesWithPython(t *testing.T) {
 func readBody(t *testing.T, r *Request) string {
 	texts := []string{}
 	for _, x := range r.Texts {
+		if x.Channel == Aside {
+			continue
+		}
 		texts = append(texts, string(AppendText(nil, r.Body, x)))
 	}
 	var temperature any

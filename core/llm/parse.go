@@ -123,7 +123,7 @@ func (p *parser) sharedMember(key []byte) {
 	case "model":
 		p.r.Model = p.label()
 	case "user":
-		p.r.User = p.label()
+		p.user()
 	case "stream":
 		p.r.Stream = p.boolean()
 	case "stream_options":
@@ -145,7 +145,7 @@ func (p *parser) sharedMember(key []byte) {
 	case "functions":
 		p.functions()
 	default:
-		p.skip()
+		p.other(key)
 	}
 }
 

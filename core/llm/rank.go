@@ -68,7 +68,7 @@ func (p *parser) passage(c Channel) {
 		case "content":
 			p.content(c)
 		default:
-			p.skip()
+			p.aside(o.key)
 		}
 	}
 }

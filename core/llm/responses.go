@@ -58,8 +58,10 @@ func (p *parser) item(index int) {
 			p.text(ToolArguments, "a string that holds JSON")
 		case "input":
 			p.freeText(Input)
-		default:
+		case "name":
 			p.skip()
+		default:
+			p.aside(o.key)
 		}
 	}
 	p.assign(first, itemRole(kind, role), index)
@@ -71,16 +73,16 @@ func (p *parser) output() {
 		p.content(Input)
 		return
 	}
-	p.skip()
+	p.beside()
 }
 
-// freeText takes a string as text; anything else passes unread.
+// freeText takes a string as text, anything else as what stands beside it.
 func (p *parser) freeText(c Channel) {
 	if p.peek() == '"' {
 		p.text(c, "a string")
 		return
 	}
-	p.skip()
+	p.beside()
 }
 
 // itemRole is who wrote an item of the given type.

@@ -43,7 +43,7 @@ func (x *viewer) eventMember(a *answer, key []byte) bool {
 		x.v.Type = x.name()
 	case "delta":
 		x.text(Content, false)
-	case "text", "input":
+	case "text", "input", "code", "transcript":
 		x.text(Content, true)
 	case "refusal":
 		x.text(Refused, true)
@@ -136,14 +136,36 @@ func (x *viewer) outputItem() {
 			x.content(Reasoning, true)
 		case "arguments":
 			x.text(ToolArguments, true)
-		case "input":
+		case "input", "code", "error":
 			x.text(Content, true)
+		case "output", "outputs", "results": // of the backend's own tools
+			x.toolOutput()
 		default:
 			x.skip()
 		}
 	}
 	for i := first; thought && i < len(x.v.Texts); i++ {
 		x.v.Texts[i].Channel = Reasoning
+	}
+}
+
+// toolOutput reads what a tool that the backend ran itself gave back: a string, or objects that hold some.
+func (x *viewer) toolOutput() {
+	if x.peek() != '[' {
+		x.text(Content, true)
+		return
+	}
+	a := x.array()
+	for x.elem(&a) {
+		o := x.members()
+		for x.next(&o) {
+			switch string(o.key) {
+			case "text", "logs", "stdout", "stderr":
+				x.text(Content, true)
+			default:
+				x.skip()
+			}
+		}
 	}
 }
 

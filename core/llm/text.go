@@ -16,6 +16,7 @@ const (
 	ToolArguments                // JSON text of a tool call's arguments
 	Prompt                       // the completions API's prompt, a rerank query, a tokenize text
 	Input                        // the embeddings or Responses API's input, rerank documents
+	Aside                        // what stands beside the conversation in a request: names, tools' descriptions, metadata
 )
 
 // A Role says who wrote a text. The numbers are part of the plugin ABI.

@@ -167,11 +167,29 @@ func (x *viewer) message(whole bool) {
 			x.toolCalls(whole)
 		case "function_call":
 			x.function(whole)
+		case "audio":
+			x.audio(whole)
 		default:
 			x.skip()
 		}
 	}
 }
+
+// audio reads what is said in a spoken answer. It is content, but not of the window of the written one.
+func (x *viewer) audio(whole bool) {
+	first := len(x.v.Texts)
+	o := x.members()
+	for x.next(&o) {
+		if string(o.key) == "transcript" {
+			x.text(Content, whole)
+			continue
+		}
+		x.skip()
+	}
+	x.tool(first, spoken)
+}
+
+const spoken = 1 << 10 // beyond the index of any part
 
 func (x *viewer) toolCalls(whole bool) {
 	a := x.elements()

@@ -6,8 +6,8 @@ import (
 	"github.com/nexus-gateway/nexus/core/llm"
 )
 
-// tokens are the members of a reply that say its text again, token by token. Where a text was changed or
-// held back they go: they would tell what was taken out.
+// tokens are the members of a reply that say its text again, token by token. They go from every event, and
+// from a body whose text was changed: they would tell what was taken out.
 var tokens = members{"logprobs", "token_ids"}
 
 // once are the members of a choice that are said once, and must not be said again when what is held

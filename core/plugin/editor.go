@@ -48,14 +48,15 @@ func (e *editor) put(t llm.Text, text []byte) {
 	e.patch.Replace(llm.Span{Start: t.At.Start - 1, End: t.At.End + 1}, e.quoted)
 }
 
-// finish returns the chunk with what was noted, the same when nothing was.
+// finish returns the chunk with what was noted, the same when nothing was. An event's tokens go even then:
+// engines send them ahead of the text they stand for, while that waits for a stop string or a parser.
 func (e *editor) finish(c llm.Chunk) (llm.Chunk, error) {
+	if (e.dirty || c.Kind != llm.Body) && hasTokens(c.Data) {
+		blank(&e.patch, c.Data, tokens)
+		e.dirty, e.rescan = true, true
+	}
 	if !e.dirty {
 		return c, nil
-	}
-	if hasTokens(c.Data) {
-		blank(&e.patch, c.Data, tokens)
-		e.rescan = true
 	}
 	at := frame(c)
 	if at < 0 {

@@ -203,8 +203,11 @@ func TestStreamTokensGo(t *testing.T) {
 	if strings.Contains(got, "kim") {
 		t.Errorf("the tokens say what was masked:\n%s", got)
 	}
-	if !strings.Contains(got, with("안녕 ")) {
-		t.Errorf("the tokens of an event that did not change are gone:\n%s", got)
+	// vLLM sends the ids of text that it still holds back, for a stop string or a parser, in events without it.
+	ahead := strings.Replace(event(0, `{}`), `"finish_reason"`, `"logprobs":{"content":[{"token":"kim@x.io"}]},"token_ids":[1,2],"finish_reason"`, 1)
+	got = through(t, s, llm.Chat, ahead+with("안녕 ")+content(0, "kim@x.io ")+finish(0)+done)
+	if strings.Contains(got, "kim") || strings.Contains(got, "[1,2]") {
+		t.Errorf("tokens say what is masked later:\n%s", got)
 	}
 }
 

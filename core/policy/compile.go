@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 
@@ -29,6 +30,8 @@ type prepared struct {
 	query    ast.Body
 	store    storage.Store
 	txn      storage.Transaction // read-only, for ever: the store never changes
+	data     document            // what the store holds
+	memories sync.Pool           // of *memory, forgotten
 	pools    map[string]bool     // nil: any
 	reads    reads
 	warnings []string
@@ -109,7 +112,11 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 	if errs := lint(compiler); len(errs) > 0 {
 		return nil, errs
 	}
-	p := &prepared{compiler: compiler, pools: pools, store: inmem.NewFromASTObject(data)}
+	all := math.MaxInt
+	quiet(ast.NewTerm(data), &all)
+	p := &prepared{compiler: compiler, pools: pools, store: inmem.NewFromASTObject(data), data: document{data}}
+	shelf := shelfOf(compiler)
+	p.memories.New = func() any { return newMemory(shelf) }
 	if p.txn, err = p.store.NewTransaction(ctx); err != nil {
 		return nil, fmt.Errorf("policy: open the data: %w", err)
 	}

@@ -153,11 +153,14 @@ func (r *evaluation) run() {
 	timer := time.AfterFunc(r.engine.cfg.Deadline, r.expire)
 	defer timer.Stop()
 	p := r.engine.prepared
+	m := p.memories.Get().(*memory)
 	q := topdown.NewQuery(p.query).
 		WithCompiler(p.compiler).
 		WithStore(p.store).
 		WithTransaction(p.txn).
 		WithInput(ast.NewTerm(r.input)).
+		WithBaseCache(p.data).
+		WithVirtualCache(m).
 		WithCancel(r.cancel).
 		WithMetrics(metrics.NoOp()).
 		WithStrictBuiltinErrors(true).
@@ -167,6 +170,11 @@ func (r *evaluation) run() {
 		r.value = result[resultVar].Value
 		return nil
 	})
+	if r.err == nil {
+		m.learn()
+	}
+	m.forget()
+	p.memories.Put(m)
 }
 
 const resultVar = ast.Var("result")

@@ -104,3 +104,47 @@ func (r reads) unlisted(cfg Config) Errors {
 	}
 	return errs.sorted()
 }
+
+// movingRules finds the rules that may differ from call to call: those that read input, and all that
+// depend on one that does. Nothing else changes: data does not, and every builtin that would is removed.
+func movingRules(c *ast.Compiler) ruleSet {
+	set := ruleSet{}
+	var queue []*ast.Rule
+	add := func(rule *ast.Rule) {
+		if !set[rule] {
+			set[rule] = true
+			queue = append(queue, rule)
+		}
+	}
+	for _, m := range c.Modules {
+		ast.WalkRules(m, func(rule *ast.Rule) bool {
+			r := reads{}
+			if ast.WalkTerms(rule, r.note); len(r) > 0 {
+				add(rule)
+			}
+			return false
+		})
+	}
+	for len(queue) > 0 {
+		rule := queue[0]
+		queue = queue[1:]
+		for dependent := range c.Graph.Dependents(util.T(rule)) {
+			add(dependent.(*ast.Rule))
+		}
+	}
+	return set
+}
+
+type ruleSet map[*ast.Rule]bool
+
+// any reports whether one of rules, or of their else branches, is in s.
+func (s ruleSet) any(rules []*ast.Rule) bool {
+	for _, rule := range rules {
+		for ; rule != nil; rule = rule.Else {
+			if s[rule] {
+				return true
+			}
+		}
+	}
+	return false
+}

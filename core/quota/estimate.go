@@ -17,6 +17,9 @@ const (
 func promptTokens(r *llm.Request) int64 {
 	n := int64(r.Images) * imageTokens
 	for _, t := range r.Texts {
+		if t.Channel == llm.Aside { // tools are counted as a whole below; the rest costs little
+			continue
+		}
 		n += textTokens + llm.EstimateTokens(r.Body[t.At.Start:t.At.End])
 	}
 	if len(r.Tools) > 0 {

@@ -76,6 +76,12 @@ type printer struct {
 // a write has: setting it for every event would cost more than the event.
 const deadlineStep = 8
 
+// Header values that are the same for every reply.
+var (
+	noCache    = []string{"no-cache"}
+	unbuffered = []string{"no"}
+)
+
 func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
 	h := p.x.w.Header()
 	for name, values := range reply.Header {
@@ -90,8 +96,8 @@ func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
 	p.stream = first.Kind != llm.Body
 	if p.stream {
 		delete(h, "Content-Length")
-		h["Cache-Control"] = []string{"no-cache"}
-		h["X-Accel-Buffering"] = []string{"no"}
+		h["Cache-Control"] = noCache
+		h["X-Accel-Buffering"] = unbuffered
 	} else {
 		h["Content-Length"] = []string{strconv.Itoa(len(first.Raw))}
 	}

@@ -188,6 +188,12 @@ func appendHead(dst []byte, c *pipeline.Call, b *backend, length int) []byte {
 	return append(dst, "\r\n\r\n"...)
 }
 
+// The types of replies, shared by all: a header's values are replaced, never written to.
+var (
+	jsonType  = []string{"application/json"}
+	eventType = []string{"text/event-stream; charset=utf-8"}
+)
+
 func isEventStream(h http.Header) bool {
 	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/event-stream")
 }
@@ -214,7 +220,7 @@ func whole(c *pipeline.Call, w *watch, response *http.Response, done func(error)
 	}
 	settleWhole(c, view)
 	done(nil)
-	reply := &llm.Reply{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}}
+	reply := &llm.Reply{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}}
 	reply.Stream = llm.One(llm.Chunk{Raw: body, Data: body, Kind: llm.Body, View: view})
 	return reply, nil
 }

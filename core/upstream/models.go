@@ -29,7 +29,7 @@ func (u *Upstream) Models(_ context.Context, c *pipeline.Call) (*llm.Reply, erro
 		}
 		body = appendModel(body, c.Model)
 	}
-	reply := &llm.Reply{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}}
+	reply := &llm.Reply{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}}
 	reply.Stream = llm.One(llm.Chunk{Raw: body, Data: body, Kind: llm.Body})
 	return reply, nil
 }

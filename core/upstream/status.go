@@ -75,7 +75,7 @@ func errorFault(body []byte, status int) *fault {
 	}
 	normalise(&e, status)
 	data := llm.AppendError(nil, e)
-	reply := &llm.Reply{Status: status, Header: http.Header{"Content-Type": {"application/json"}}}
+	reply := &llm.Reply{Status: status, Header: http.Header{"Content-Type": jsonType}}
 	reply.Stream = llm.One(llm.Chunk{Raw: data, Data: data, Kind: llm.Body})
 	return &fault{movable: transient(status), lives: lives, reply: reply, refusal: &pipeline.Refusal{
 		Kind: pipeline.BadGateway, Stage: "upstream", Code: e.Code, Reason: e.Message,

@@ -60,7 +60,7 @@ func newStream(c *pipeline.Call, o order, w *watch, response *http.Response, don
 	}
 	c.Outcome.FirstByte = time.Since(c.Outcome.Sent)
 	s.held, s.hasHeld = chunk, true
-	header := http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}}
+	header := http.Header{"Content-Type": eventType}
 	return &llm.Reply{Status: http.StatusOK, Header: header, Stream: s}, nil
 }
 

@@ -13,29 +13,43 @@
 package nexus
 
 # What the rules claim, by "package.rule".
-_access := {concat(".", ["access", name]): claim | some name, claim in data.nexus.access; indexof(name, "_") != 0}
+_access := {concat(".", ["access", name]): claim | some name, claim in data.nexus.access; startswith(name, "_") == false}
 
-_routes := {concat(".", ["routes", name]): claim | some name, claim in data.nexus.routes; indexof(name, "_") != 0}
+_routes := {concat(".", ["routes", name]): claim | some name, claim in data.nexus.routes; startswith(name, "_") == false}
 
-_limits := {concat(".", ["limits", name]): claim | some name, claim in data.nexus.limits; indexof(name, "_") != 0}
+_limits := {concat(".", ["limits", name]): claim | some name, claim in data.nexus.limits; startswith(name, "_") == false}
 
-_masks := {concat(".", ["masks", name]): claim | some name, claim in data.nexus.masks; indexof(name, "_") != 0}
+_masks := {concat(".", ["masks", name]): claim | some name, claim in data.nexus.masks; startswith(name, "_") == false}
+
+# No claim but of nexus.routes.
+_plain if {
+	count(_access) == 0
+	count(_limits) == 0
+	count(_masks) == 0
+}
 
 # METADATA
 # title: The decision
 # description: One document per call, as decision.schema.json describes it.
 # entrypoint: true
-decision := {"action": "allow", "rule": "default", "matched": set()} if count(_all) == 0
-
-# One route and nothing else, the common case, needs none of what follows.
-else := object.union({"action": "allow", "rule": rule, "matched": {rule}}, object.remove(claim, {"priority"})) if {
-	count(_all) == 1
+decision := object.union({"action": "allow", "rule": rule, "matched": {rule}}, object.remove(claim, ["priority"])) if {
+	# One route and nothing else, the common case, needs none of what follows.
+	_plain
+	count(_routes) == 1
 	some rule, claim in _routes
+}
+
+else := {"action": "allow", "rule": "default", "matched": set()} if {
+	_plain
+	count(_routes) == 0
 }
 
 else := object.union(_refusal, {"matched": _matched}) if _refusal
 
-else := {"conflict": _rivals} if _rivals
+else := {"conflict": _rivals} if {
+	count(_all) > 1 # asks for every rule: one that fails is an error, whatever else is claimed
+	_rivals
+}
 
 else := object.union_n([_route, _mask, _limit, {"matched": _matched}])
 

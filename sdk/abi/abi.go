@@ -72,6 +72,7 @@ const (
 	ToolArguments        // JSON text of a tool call's arguments
 	Prompt               // a bare prompt or query
 	Input                // an input to embed or rank
+	Aside                // what stands beside the conversation in a request: a name, a tool's description, metadata
 )
 
 // MaxContext is the most context a manifest may ask for, in bytes.

@@ -60,6 +60,7 @@ const (
 	ToolArguments Channel = abi.ToolArguments // JSON text
 	Prompt        Channel = abi.Prompt
 	Input         Channel = abi.Input
+	Aside         Channel = abi.Aside // names, tools' descriptions, metadata
 )
 
 // HandleConfigure runs f on the plugin's configuration, a JSON object. An error refuses the plugin at load.
