@@ -59,7 +59,12 @@ func run(t *testing.T, text string) (*Gateway, string, string) {
 
 func runFile(t *testing.T, file string) (*Gateway, string, string) {
 	t.Helper()
-	g, err := New(context.Background(), Options{File: file, Version: "test", Log: slog.New(slog.DiscardHandler)})
+	return runLogged(t, file, slog.New(slog.DiscardHandler))
+}
+
+func runLogged(t *testing.T, file string, log *slog.Logger) (*Gateway, string, string) {
+	t.Helper()
+	g, err := New(context.Background(), Options{File: file, Version: "test", Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,3 +28,6 @@ func (e Endpoint) Path() string {
 	}
 	return "/v1/" + string(e)
 }
+
+// WithBody lists the endpoints that take a request body, the busiest first.
+var WithBody = []Endpoint{Chat, Completions, Embeddings, Responses, Rerank, Score, Tokenize}

@@ -53,7 +53,7 @@ func New(c Config, snapshot func() Snapshot, log *slog.Logger) *Server {
 		WriteTimeout:                 c.Timeouts.Write,                     // for what net/http itself writes; guarded and the printer see to the rest
 		MaxHeaderBytes:               max(int(c.MaxHeader)-headerSlack, 1), // 0 would be net/http's default
 		Protocols:                    protocols,
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 250},
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100},
 		BaseContext:                  func(net.Listener) context.Context { return base },
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -67,14 +67,9 @@ const headerSlack = 4096
 // Configure makes the limits of c count for the calls that follow.
 func (s *Server) Configure(c Config) { s.config.Store(&c) }
 
-// bodyRoutes are the endpoints with a request body, the busiest first: the router tries them in order.
-var bodyRoutes = []llm.Endpoint{
-	llm.Chat, llm.Completions, llm.Embeddings, llm.Responses, llm.Rerank, llm.Score, llm.Tokenize,
-}
-
 func (s *Server) routes() http.Handler {
 	r := mux.NewRouter().SkipClean(true)
-	for _, e := range bodyRoutes {
+	for _, e := range llm.WithBody { // the router tries them in order
 		r.Path(e.Path()).Methods(http.MethodPost).Handler(s.answer(e))
 	}
 	r.Path("/v1/models").Methods(http.MethodGet).Handler(s.answer(llm.Models))

@@ -310,3 +310,30 @@ func traced(opened *atomic.Int64) context.Context {
 		},
 	})
 }
+
+// C-27 on HTTP/2: a caller who does not read is cut off by the write deadline, though the connection lives.
+func TestHTTP2SlowReaderIsCutOff(t *testing.T) {
+	e := &events{chunks: make(chan llm.Chunk), err: io.EOF}
+	address := start(t, quick(), func(context.Context, *pipeline.Call) (*llm.Reply, error) { return e.reply(), nil })
+	stop := make(chan struct{})
+	go func() {
+		defer close(e.chunks)
+		for {
+			select {
+			case e.chunks <- event(strings.Repeat("x", 64<<10)):
+			case <-stop:
+				return
+			}
+		}
+	}()
+	response, err := client(t, 2).Post("http://"+address+"/v1/chat/completions", "application/json", strings.NewReader(chatBody))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	waitFor(t, e.closed.Load) // nothing is ever read
+	close(stop)
+	if _, err := io.ReadAll(response.Body); err == nil {
+		t.Error("the stream that was cut ends as if it were whole")
+	}
+}

@@ -59,15 +59,10 @@ func (c *Config) Validate(p setting.Problems) {
 		pool.validate(p.In("pools."+name), c.Backends)
 	}
 	for name := range c.Routes {
-		if !slices.Contains(bodyRoutes, llm.Endpoint(name)) {
-			p.Addf("routes."+name, "no such route; the routes are %v", bodyRoutes)
+		if !slices.Contains(llm.WithBody, llm.Endpoint(name)) {
+			p.Addf("routes."+name, "no such route; the routes are %v", llm.WithBody)
 		}
 	}
-}
-
-// bodyRoutes are the routes that carry a request body to a backend.
-var bodyRoutes = []llm.Endpoint{
-	llm.Chat, llm.Completions, llm.Embeddings, llm.Responses, llm.Rerank, llm.Score, llm.Tokenize,
 }
 
 func (b BackendConfig) validate(p setting.Problems) {
