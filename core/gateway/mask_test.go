@@ -2,13 +2,11 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -222,15 +220,15 @@ func TestStreamsSayWhatBodiesSay(t *testing.T) {
 	text := "안녕 😀 " + personal + "; \"따옴표\"\n\\\\ tel +82 10 2345 6789, (02) 345-6789 끝 kim@example.com"
 	for _, fault := range []string{"none", "crlf", "bytewise", "no-space", "comments", "bytewise;crlf", "malformed-chunk=3", "no-done", "two-dones", "trailing-garbage"} {
 		for per := 1; per <= 5; per++ {
-			body := func(stream bool) string {
+			body := func(stream bool, fault string) string {
 				directive := fmt.Sprintf("[[mock per=%d fault=%s]]", per, fault)
 				b, _ := json.Marshal(map[string]any{"model": "mock-echo", "stream": stream, "n": 2, "messages": []any{
 					map[string]any{"role": "system", "content": directive}, map[string]any{"role": "user", "content": text}}})
 				return string(b)
 			}
-			_, out := post(t, address, "/v1/chat/completions", body(false))
+			_, out := post(t, address, "/v1/chat/completions", body(false, "none"))
 			want := said(t, out)
-			status, out := post(t, address, "/v1/chat/completions", body(true))
+			status, out := post(t, address, "/v1/chat/completions", body(true, fault))
 			got := said(t, out)
 			if status != http.StatusOK || len(want) != 2 || got[0] != want[0] || got[1] != want[1] {
 				t.Errorf("%s, %d a piece: %d\n got %v\nwant %v", fault, per, status, got, want)
@@ -289,7 +287,7 @@ func TestCanaries(t *testing.T) {
 	file := filepath.Join(dir, "nexus.yaml")
 	write(t, file, text)
 	var log bytes.Buffer
-	g, address, admin := runLogged(t, file, slog.New(slog.NewTextHandler(&lockedWriter{w: &log}, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	_, address, admin := runLogged(t, file, slog.New(slog.NewTextHandler(&lockedWriter{w: &log}, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	canaries := []string{key}
 	canary := func(where string) string {
 		c := fmt.Sprintf("cnry%02d%s", len(canaries), where)
@@ -346,7 +344,6 @@ func TestCanaries(t *testing.T) {
 			}
 		}
 	}
-	_ = g
 }
 
 func send(t *testing.T, r *http.Request) string {
@@ -370,6 +367,3 @@ func (l *lockedWriter) Write(b []byte) (int, error) {
 	defer l.mu.Unlock()
 	return l.w.Write(b)
 }
-
-var _ = context.Background
-var _ = net.Listen

@@ -32,6 +32,7 @@ type plugin struct {
 	textsOfRequest, textsOfReply        bool
 	allowed                             bool         // its failure lets the text pass
 	warned                              atomic.Int64 // when a failure was last logged, in Unix nanoseconds
+	tap                                 tap
 
 	key  string
 	refs int // guarded by Loader.mu
@@ -188,19 +189,6 @@ func (p *plugin) hosts() []sandbox.HostFunc {
 		Signature: sandbox.Signature{Params: []sandbox.Type{sandbox.I32, sandbox.I32}},
 		Func:      p.logLine,
 	}}
-}
-
-const maxLogLine = 512 // bytes
-
-// logLine is the host function log. Lines are charged for, so that the guest's own limits bound them.
-func (p *plugin) logLine(g *sandbox.Guest, stack []uint64) {
-	line, ok := g.Read(uint32(stack[0]), min(uint32(stack[1]), maxLogLine))
-	if !ok {
-		g.Stop(errors.New("log: the line is outside the guest's memory"))
-		return
-	}
-	g.Charge(1000 + 10*uint64(len(line)))
-	p.log.Info(printable(line), "plugin", p.name)
 }
 
 // close ends the plugin; the last set that holds it calls this.

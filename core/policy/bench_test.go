@@ -53,6 +53,19 @@ func BenchmarkStage(b *testing.B) {
 	b.Logf("%+v", c.Decision)
 }
 
+// Two routes claim the call, and the one of higher priority has it.
+func BenchmarkStageTwoClaims(b *testing.B) {
+	s := benchEngine(b).Stage(Env{})
+	c := newCall(b, chatBody)
+	c.PII.Kinds = []string{"KR_RRN"}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Handle(b.Context(), c, passed); err != nil || c.Decision.Rule != "routes.personal" {
+			b.Fatal(c.Decision, err)
+		}
+	}
+}
+
 func BenchmarkInput(b *testing.B) {
 	s := benchEngine(b).Stage(Env{})
 	c := newCall(b, chatBody)

@@ -112,8 +112,8 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 	if errs := lint(compiler); len(errs) > 0 {
 		return nil, errs
 	}
-	all := math.MaxInt
-	quiet(ast.NewTerm(data), &all)
+	unbounded := math.MaxInt
+	quiet(ast.NewTerm(data), &unbounded) // every evaluation reads the one document
 	p := &prepared{compiler: compiler, pools: pools, store: inmem.NewFromASTObject(data), data: document{data}}
 	shelf := shelfOf(compiler)
 	p.memories.New = func() any { return newMemory(shelf) }

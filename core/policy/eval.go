@@ -80,27 +80,19 @@ func (e *Engine) evaluate(ctx context.Context, input ast.Object) (ast.Value, err
 	if err := e.take(ctx); err != nil {
 		return nil, err
 	}
-	r := &evaluation{
-		engine: e, input: input, cancel: topdown.NewCancel(),
-		done: make(chan struct{}), late: make(chan struct{}),
-	}
+	r := &evaluation{engine: e, input: input, cancel: topdown.NewCancel(), over: make(chan struct{})}
 	select {
 	case handoff <- r:
 	default:
 		go work(r)
 	}
 	select {
-	case <-r.done:
-		return r.value, r.failure()
-	case <-r.late:
-		return nil, fail(timeout, "no decision within %v", 2*e.cfg.Deadline)
+	case <-r.over:
+		return r.result()
 	case <-ctx.Done():
 	}
 	r.cancel.Cancel()
-	select {
-	case <-r.done:
-	case <-r.late:
-	}
+	<-r.over
 	return nil, ctx.Err()
 }
 
@@ -130,9 +122,8 @@ type evaluation struct {
 	engine *Engine
 	input  ast.Object
 	cancel topdown.Cancel
-	done   chan struct{} // closed when value and err are set
-	late   chan struct{} // closed when the evaluation is given up
-	value  ast.Value     // nil: undefined
+	over   chan struct{} // closed when the evaluation has ended or is given up
+	value  ast.Value     // nil: undefined; set, as err is, when it has ended
 	err    error
 	state  atomic.Int32
 	begun  time.Duration // the process's processor time when it began
@@ -204,7 +195,7 @@ func (r *evaluation) abandon() {
 	}
 	if r.state.CompareAndSwap(running, givenUp) {
 		adrift.Add(1)
-		close(r.late)
+		close(r.over)
 	}
 }
 
@@ -228,10 +219,19 @@ func (r *evaluation) end() {
 	}
 	<-turns
 	if r.state.CompareAndSwap(running, ended) {
-		close(r.done)
+		close(r.over)
 		return
 	}
 	adrift.Add(-1)
+}
+
+// result is what came of an evaluation that is over. The value of one that was given up is not looked at:
+// it may still be written.
+func (r *evaluation) result() (ast.Value, error) {
+	if r.state.Load() == givenUp {
+		return nil, fail(timeout, "no decision within %v", 2*r.engine.cfg.Deadline)
+	}
+	return r.value, r.failure()
 }
 
 // failure turns what the evaluation gave into an outcome; nil when it gave a value.

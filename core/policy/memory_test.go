@@ -273,7 +273,7 @@ func claiming(t *testing.T, library string, mask int) *Engine {
 
 // members are what claims are made of, among them what no claim should hold.
 var members = []string{
-	`"priority": 1`, `"priority": 1`, `"priority": 2`, `"priority": 0`, `"priority": -1`, `"priority": 1.5`, `"priority": "x"`, `"priority": null`,
+	`"priority": 1`, `"priority": 1`, `"priority": 2`, `"priority": 0`, `"priority": -1`, `"priority": 1.0`, `"priority": 1.5`, `"priority": "x"`, `"priority": null`,
 	`"action": "allow"`, `"action": "deny"`, `"action": "respond"`, `"respond": {"text": "t"}`, `"action": 3`,
 	`"status": 429`, `"code": "c"`, `"message": "m"`, `"retry_after": 1`, `"reason": "r"`, `"reason": "s"`,
 	`"targets": ["a"]`, `"targets": ["b", "a"]`, `"weights": {"a": 1}`, `"set": {"max_tokens": 50, "model": "m"}`, `"set": {"model": "n"}`, `"set": 1`,

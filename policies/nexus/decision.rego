@@ -21,19 +21,11 @@ _limits := {concat(".", ["limits", name]): claim | some name, claim in data.nexu
 
 _masks := {concat(".", ["masks", name]): claim | some name, claim in data.nexus.masks; startswith(name, "_") == false}
 
-# No claim but of nexus.routes.
-_plain if {
-	count(_access) == 0
-	count(_limits) == 0
-	count(_masks) == 0
-}
-
 # METADATA
 # title: The decision
 # description: One document per call, as decision.schema.json describes it.
 # entrypoint: true
-decision := object.union({"action": "allow", "rule": rule, "matched": {rule}}, object.remove(claim, ["priority"])) if {
-	# One route and nothing else, the common case, needs none of what follows.
+decision := object.union({"action": "allow", "rule": rule, "matched": {rule}}, object.remove(claim, {"priority"})) if {
 	_plain
 	count(_routes) == 1
 	some rule, claim in _routes
@@ -44,6 +36,11 @@ else := {"action": "allow", "rule": "default", "matched": set()} if {
 	count(_routes) == 0
 }
 
+else := object.union_n([{"action": "allow", "rule": rule}, object.remove(_routes[rule], {"priority"}), {"matched": object.keys(_routes)}]) if {
+	_plain
+	[rule] = _leading
+}
+
 else := object.union(_refusal, {"matched": _matched}) if _refusal
 
 else := {"conflict": _rivals} if {
@@ -52,6 +49,14 @@ else := {"conflict": _rivals} if {
 }
 
 else := object.union_n([_route, _mask, _limit, {"matched": _matched}])
+
+# Nothing but routes is claimed. What follows from that comes first above: it is the common case, and
+# needs no more than this. Where a package has no rules, this is found out once and not for each call.
+_plain if {
+	count(_access) == 0
+	count(_limits) == 0
+	count(_masks) == 0
+}
 
 _all := object.union_n([_access, _routes, _limits, _masks])
 
@@ -88,9 +93,8 @@ _rivals := _leaders(_access) if {
 }
 
 else := leaders if {
-	count(_routes) > 1
-	leaders := _leaders(_routes)
-	count(leaders) > 1
+	count(_leading) > 1
+	leaders := _leading
 }
 
 else := leaders if {
@@ -99,6 +103,8 @@ else := leaders if {
 	count(leaders) > 1
 }
 
+_leading := _leaders(_routes)
+
 # The names of the claims with the highest priority, in order.
 _leaders(claims) := [name | some name, claim in claims; object.get(claim, "priority", 0) == highest] if {
 	highest := max([object.get(claim, "priority", 0) | some claim in claims])
@@ -106,7 +112,7 @@ _leaders(claims) := [name | some name, claim in claims; object.get(claim, "prior
 
 _route := object.union({"action": "allow", "rule": rule}, object.remove(_routes[rule], {"priority"})) if {
 	count(_routes) > 0
-	rule := _leaders(_routes)[0]
+	rule := _leading[0]
 }
 
 else := {"action": "allow", "rule": "default"}
