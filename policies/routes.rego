@@ -24,10 +24,11 @@ tier := _tiers[input.principal.tier]
 
 _tiers := {tier: _claim(class, sprintf("tier %v", [tier]), 10) | some tier, class in routing.tiers}
 
-# The claim of a class of calls: the pools that data.json gives it, as far as this gateway has them.
-# Where it has none of them, the pools of the model asked for serve the call.
+# The claim of a class of calls: the pools that data.json gives it. A class without pools leaves the call to
+# the pools of the model asked for; a pool that this gateway does not have makes the decision a wrong one,
+# and the call is refused rather than sent elsewhere.
 _claim(class, reason, priority) := {
-	"targets": [pool | some pool in routing.pools[class]; data.gateway.pools[pool]],
+	"targets": routing.pools[class],
 	"reason": reason,
 	"priority": priority,
 	"tags": {"class": class},

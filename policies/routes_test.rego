@@ -9,8 +9,6 @@ routing := {
 	"pools": {"local": ["on-site"], "long": ["wide"], "economy": ["small"], "premium": ["big", "small"]},
 }
 
-pools := {"on-site": true, "wide": true, "small": true, "big": true}
-
 call := {
 	"labels": {},
 	"pii": {"count": 0, "kinds": []},
@@ -19,12 +17,9 @@ call := {
 }
 
 # decide is the decision on a call that differs from an ordinary one by these changes.
-decide(changes) := decide_among(pools, changes)
-
-decide_among(here, changes) := decision if {
+decide(changes) := decision if {
 	decision := nexus.decision with input as object.union(call, changes)
 		with data.routing as routing
-		with data.gateway.pools as here
 }
 
 test_ordinary_call_goes_to_the_pools_of_its_model if {
@@ -62,7 +57,9 @@ test_confidential_data_stays_local if {
 	d.targets == ["on-site"]
 }
 
-test_pools_that_are_not_here_are_left_out if {
-	d := decide_among({"small": true}, {"principal": {"tier": "premium"}})
-	d.targets == ["small"]
+test_class_without_pools_leaves_the_call_to_its_model if {
+	d := nexus.decision with input as object.union(call, {"principal": {"tier": "premium"}})
+		with data.routing as object.union(routing, {"pools": {"premium": []}})
+	d.rule == "routes.tier"
+	d.targets == []
 }

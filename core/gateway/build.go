@@ -69,6 +69,7 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 		reserve,                              // tokens, settled when the stream closes
 	)
 	s.models = pipeline.Chain(pipeline.HandlerFunc(backends.Models), g.telemetry, keys, admit)
+	s.outermost = g.telemetry
 	s.facts = g.gather(l, backends, engine)
 	return s, nil
 }

@@ -20,6 +20,7 @@ type snapshot struct {
 	built      time.Time
 	calls      pipeline.Handler // routes with a body
 	models     pipeline.Handler // /v1/models
+	outermost  pipeline.Stage   // stands round requests that become no call, too
 	facts      facts
 	users      atomic.Int64 // calls, and the gateway itself while the snapshot is current
 	made       closers
@@ -32,6 +33,13 @@ func (s *snapshot) Handle(ctx context.Context, c *pipeline.Call) (*llm.Reply, er
 		return s.models.Handle(ctx, c)
 	}
 	return s.calls.Handle(ctx, c)
+}
+
+// Refused counts and logs a request that became no call.
+func (s *snapshot) Refused(ctx context.Context, c *pipeline.Call, why *pipeline.Refusal) {
+	_, _ = pipeline.Chain(pipeline.HandlerFunc(func(context.Context, *pipeline.Call) (*llm.Reply, error) {
+		return nil, why
+	}), s.outermost).Handle(ctx, c)
 }
 
 // take adds a user, unless the last one has already gone.

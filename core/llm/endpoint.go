@@ -16,6 +16,7 @@ const (
 	Score       Endpoint = "score"
 	Tokenize    Endpoint = "tokenize"
 	Models      Endpoint = "models"
+	Other       Endpoint = "other" // what no route takes, in logs and metrics
 )
 
 // Path is the one path of a backend that the endpoint is asked on.

@@ -55,8 +55,9 @@ func Test(ctx context.Context, src Sources) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	if len(f.tests) == 0 {
-		return Report{}, nil
+	if len(f.tests) == 0 { // nothing to run, but it must be a policy
+		_, err := prepare(ctx, f, false)
+		return Report{}, err
 	}
 	modules, err := parse(f.rego)
 	if err != nil {

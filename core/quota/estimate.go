@@ -54,14 +54,16 @@ func (k *keeper) completionTokens(c *pipeline.Call) int64 {
 	return 0
 }
 
-// answerTokens is the longest answer of one choice: what policy set, else what the request says, else
-// what the configuration supposes of the model.
+// answerTokens is the longest answer of one choice: the lower of what policy set and what the request says,
+// else what the configuration supposes of the model.
 func (k *keeper) answerTokens(c *pipeline.Call) int64 {
 	model := c.Request.Model
 	if c.Decision.Set.Model != "" {
 		model = c.Decision.Set.Model
 	}
 	switch n, known := k.config.Completion.Models[model]; {
+	case c.Decision.Set.MaxTokens > 0 && c.Request.MaxTokens >= 0: // upstream lowers, and never raises
+		return min(c.Decision.Set.MaxTokens, c.Request.MaxTokens)
 	case c.Decision.Set.MaxTokens > 0:
 		return c.Decision.Set.MaxTokens
 	case c.Request.MaxTokens >= 0:

@@ -28,14 +28,14 @@ func (k *keeper) exhausted(r *Reservation) *pipeline.Refusal {
 	return f
 }
 
-// oversized refuses a prompt that fits no window, however long the caller waits; without the header
+// oversized refuses a call that fits no window, however long the caller waits; without the header
 // clients would try again twice.
-func (k *keeper) oversized(c *Charge, prompt int64) *pipeline.Refusal {
+func (k *keeper) oversized(c *Charge, asked int64) *pipeline.Refusal {
 	k.decisions.WithLabelValues(tooLarge).Inc()
 	return &pipeline.Refusal{
 		Kind: pipeline.Exhausted, Stage: stage, Code: "rate_limit_exceeded",
 		Header: map[string]string{"X-Should-Retry": "false"},
-		Reason: "Request too large: the prompt has about " + strconv.FormatInt(prompt, 10) +
-			" tokens, and the limit is " + strconv.FormatInt(c.Limit, 10) + " a minute.",
+		Reason: "Request too large: the prompt and the answer asked for come to about " + strconv.FormatInt(asked, 10) +
+			" tokens, and the limit is " + strconv.FormatInt(c.Limit, 10) + " a minute. Ask for a lower max_tokens or send less.",
 	}
 }

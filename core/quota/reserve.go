@@ -28,10 +28,10 @@ func (s *reservation) Handle(ctx context.Context, c *pipeline.Call, next pipelin
 	if len(m.Charges) == 0 {
 		return next.Handle(ctx, c)
 	}
-	prompt := s.price(&m.claim, c)
+	asked := s.price(&m.claim, c)
 	for i := range m.Charges {
-		if prompt > m.Charges[i].Limit && m.Charges[i].tokens() {
-			return nil, s.oversized(&m.Charges[i], prompt)
+		if asked > m.Charges[i].Limit && m.Charges[i].tokens() {
+			return nil, s.oversized(&m.Charges[i], asked)
 		}
 	}
 	if err := s.take(ctx, &m.Reservation); err != nil {
@@ -72,9 +72,10 @@ func (r *claim) merge(kind Kind, name string, limit, amount int64) {
 	r.add(kind, name, limit, amount)
 }
 
-// price sets the amount of each token charge: the prompt and the longest answer, at most what a whole
-// window allows. It returns the prompt's part, which is not cut down.
-func (s *reservation) price(r *claim, c *pipeline.Call) (prompt int64) {
+// price sets the amount of each token charge: the prompt and the longest answer. It returns what the call
+// asked for by itself: the prompt, and the answer where the request or the policy bounds it. An answer that
+// nobody bounded is reserved as the configuration supposes, at most what a whole window allows.
+func (s *reservation) price(r *claim, c *pipeline.Call) (asked int64) {
 	priced := int64(-1)
 	for i := range r.Charges {
 		charge := &r.Charges[i]
@@ -82,13 +83,16 @@ func (s *reservation) price(r *claim, c *pipeline.Call) (prompt int64) {
 			continue
 		}
 		if priced < 0 {
-			prompt = promptTokens(c.Request)
-			priced = prompt + s.completionTokens(c) // each at most maxLimit
+			asked = promptTokens(c.Request)
+			priced = asked + s.completionTokens(c) // each at most maxLimit
+			if c.Request.MaxTokens >= 0 || c.Decision.Set.MaxTokens > 0 {
+				asked = priced
+			}
 			c.Metered = true
 		}
 		charge.Amount = min(priced, charge.Limit)
 	}
-	return prompt
+	return asked
 }
 
 func (c *Charge) tokens() bool {

@@ -439,6 +439,9 @@ func (s *stuck) Next() (llm.Chunk, error) {
 
 func (s *stuck) Close() error { close(s.closed); return nil }
 
+// refusedShape says that a call asks for more than any window has.
+const refusedShape = -1
+
 // TestShapes is S-28: what is reserved is never less than what the backend may deliver.
 func TestShapes(t *testing.T) {
 	const limit = 1_000_000
@@ -454,11 +457,11 @@ func TestShapes(t *testing.T) {
 		{"no maximum", llm.Chat, `{"model":"m","messages":[{"role":"user","content":"hi"}]}`, pipeline.Set{}, 100 + promptOfChat},
 		{"no maximum, known model", llm.Chat, `{"model":"big","messages":[{"role":"user","content":"hi"}]}`, pipeline.Set{}, 500 + promptOfChat},
 		{"policy chose the model", llm.Chat, `{"model":"m","messages":[{"role":"user","content":"hi"}]}`, pipeline.Set{Model: "big"}, 500 + promptOfChat},
-		{"policy set the maximum", llm.Chat, chat(20), pipeline.Set{MaxTokens: 30}, 30 + promptOfChat},
+		{"policy set a lower maximum", llm.Chat, chat(20), pipeline.Set{MaxTokens: 10}, 10 + promptOfChat},
 		{"n", llm.Chat, `{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":20,"n":5}`, pipeline.Set{}, 100 + promptOfChat},
-		{"huge maximum", llm.Chat, chat(1 << 53), pipeline.Set{}, limit},
-		{"policy set a huge maximum", llm.Chat, chat(1), pipeline.Set{MaxTokens: huge}, limit},
-		{"n times huge", llm.Chat, fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":%d,"n":128}`, int64(1)<<53), pipeline.Set{}, limit},
+		{"huge maximum", llm.Chat, chat(1 << 53), pipeline.Set{}, refusedShape},
+		{"policy set a huge maximum", llm.Chat, chat(1), pipeline.Set{MaxTokens: huge}, 1 + promptOfChat},
+		{"n times huge", llm.Chat, fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":%d,"n":128}`, int64(1)<<53), pipeline.Set{}, refusedShape},
 		{"best_of", llm.Completions, `{"model":"m","prompt":"hi","max_tokens":20,"n":1,"best_of":7}`, pipeline.Set{}, 140 + promptOfChat},
 		{"list of prompts", llm.Completions, `{"model":"m","prompt":["hi","hi","hi"],"max_tokens":20,"n":2}`, pipeline.Set{}, 120 + 3*promptOfChat},
 		{"embeddings", llm.Embeddings, `{"model":"m","input":["hi","hi"]}`, pipeline.Set{}, 2 * promptOfChat},
@@ -474,6 +477,12 @@ func TestShapes(t *testing.T) {
 				t.Fatal(err)
 			}
 			reply, err := b.handler.Handle(context.Background(), c)
+			if tt.want == refusedShape {
+				if f := refused(t, err); f.Header["X-Should-Retry"] != "false" || b.used(KeyTokens, "alice") != 0 {
+					t.Errorf("got %+v, want a refusal that says not to retry, and nothing reserved", f)
+				}
+				return
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

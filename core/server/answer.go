@@ -52,12 +52,14 @@ func (x *exchange) begin(route llm.Endpoint) *pipeline.Call {
 		Path: x.r.URL.Path, Query: x.r.URL.RawQuery, Remote: host(x.r.RemoteAddr), Header: x.r.Header, Request: &x.request,
 		Quota: pipeline.QuotaView{RequestsLeft: -1, TokensLeft: -1},
 	}
-	if route == llm.Models {
+	switch route {
+	case llm.Models:
 		x.call.Model = mux.Vars(x.r)["id"]
 		if x.r.ContentLength != 0 {
 			closeAfter(x.w, x.r) // nobody reads it
 		}
-	} else {
+	case llm.Other: // nothing of it is read
+	default:
 		x.call.Body = x
 	}
 	return &x.call

@@ -36,7 +36,7 @@ func (s *Server) describe(w http.ResponseWriter, r *http.Request, err error) (in
 	case err == errPanicked: // logged where it was caught
 		refusal = broke
 	case errors.Is(context.Cause(r.Context()), errStopping):
-		refusal = &pipeline.Refusal{Kind: pipeline.Unavailable, Stage: "server", Code: "stopping", Reason: "The gateway is stopping. Try again."}
+		refusal = errStopping
 	default:
 		s.log.Error("call failed", "request_id", w.Header().Get("X-Request-Id"), "err", err)
 		refusal = broke
@@ -73,8 +73,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.writeError(w, status, e)
 }
 
-// refuse answers with a refusal.
-func (s *Server) refuse(w http.ResponseWriter, refusal *pipeline.Refusal) {
+// refuse answers a request that becomes no call.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, refusal *pipeline.Refusal) {
+	snapshot := s.snapshot()
+	defer snapshot.Release()
+	x := &exchange{w: w, r: r}
+	snapshot.Refused(r.Context(), x.begin(llm.Other), refusal)
 	refusalHeaders(w.Header(), refusal)
 	status, e := apiError(refusal)
 	s.writeError(w, status, e)
@@ -82,7 +86,7 @@ func (s *Server) refuse(w http.ResponseWriter, refusal *pipeline.Refusal) {
 
 // decline is the handler that always refuses.
 func (s *Server) decline(refusal *pipeline.Refusal) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.refuse(w, refusal) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.refuse(w, r, refusal) })
 }
 
 func refusalHeaders(h http.Header, r *pipeline.Refusal) {

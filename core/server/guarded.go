@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"path"
 	"strings"
@@ -16,9 +17,9 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 		defer s.recover(w)
 		w.Header()["X-Request-Id"] = []string{newID()}
 		s.bound(w, r)
-		if refusal := oddity(r); refusal != nil {
+		if refusal := s.oddity(r); refusal != nil {
 			closeAfter(w, r)
-			s.refuse(w, refusal)
+			s.refuse(w, r, refusal)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -66,10 +67,14 @@ func (s *Server) panicked(w http.ResponseWriter, v any) {
 	s.log.Error("panic while answering", "request_id", w.Header().Get("X-Request-Id"), "panic", v, "stack", stack())
 }
 
-// oddity says what makes a request ambiguous, or nil.
-func oddity(r *http.Request) *pipeline.Refusal {
+// oddity says what makes a request ambiguous or too large, or nil.
+func (s *Server) oddity(r *http.Request) *pipeline.Refusal {
 	p := r.URL.Path
+	limit := s.config.Load().MaxHeader
 	switch {
+	case headerSize(r) > int(limit):
+		return &pipeline.Refusal{Kind: pipeline.Invalid, Status: http.StatusRequestHeaderFieldsTooLarge, Stage: "server", Code: "header_too_large",
+			Reason: fmt.Sprintf("The request header is larger than the limit of %v.", limit)}
 	case r.URL.Host != "" || !strings.HasPrefix(p, "/"):
 		return odd("The request target must be a path, not an address.")
 	case path.Clean(p) != p || strings.ContainsAny(p, ";\\\x00\r\n"):
@@ -83,6 +88,17 @@ func oddity(r *http.Request) *pipeline.Refusal {
 		}
 	}
 	return nil
+}
+
+// headerSize counts a request's head as it is written in HTTP/1.
+func headerSize(r *http.Request) int {
+	n := len(r.Method) + len(r.RequestURI) + len(" HTTP/1.1\r\nHost: \r\n\r\n") + len(r.Host) + 1
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return n
 }
 
 func odd(reason string) *pipeline.Refusal {

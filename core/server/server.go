@@ -21,8 +21,10 @@ import (
 )
 
 // A Snapshot answers calls under one configuration. Release gives it back once the reply is closed.
+// Refused tells it of a request that became no call, so that it is counted and logged like one.
 type Snapshot interface {
 	pipeline.Handler
+	Refused(ctx context.Context, c *pipeline.Call, why *pipeline.Refusal)
 	Release()
 }
 
@@ -50,8 +52,8 @@ func New(c Config, snapshot func() Snapshot, log *slog.Logger) *Server {
 		Handler:                      s.guarded(s.routes()),
 		ReadHeaderTimeout:            c.Timeouts.ReadHeader,
 		IdleTimeout:                  c.Timeouts.Idle,
-		WriteTimeout:                 c.Timeouts.Write,                     // for what net/http itself writes; guarded and the printer see to the rest
-		MaxHeaderBytes:               max(int(c.MaxHeader)-headerSlack, 1), // 0 would be net/http's default
+		WriteTimeout:                 c.Timeouts.Write,              // for what net/http itself writes; guarded and the printer see to the rest
+		MaxHeaderBytes:               headerRoom * int(c.MaxHeader), // beyond it net/http refuses by itself, in plain text
 		Protocols:                    protocols,
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100},
 		BaseContext:                  func(net.Listener) context.Context { return base },
@@ -61,8 +63,9 @@ func New(c Config, snapshot func() Snapshot, log *slog.Logger) *Server {
 	return s
 }
 
-// headerSlack is what net/http adds to MaxHeaderBytes before it answers 431.
-const headerSlack = 4096
+// headerRoom is how many times the header's limit is read at most, so that what is somewhat too large is
+// refused in OpenAI's words, over HTTP/2 too.
+const headerRoom = 4
 
 // Configure makes the limits of c count for the calls that follow.
 func (s *Server) Configure(c Config) { s.config.Store(&c) }
@@ -87,7 +90,7 @@ func (s *Server) wrongMethod(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v1/models") {
 		allow = http.MethodGet
 	}
-	s.refuse(w, &pipeline.Refusal{
+	s.refuse(w, r, &pipeline.Refusal{
 		Kind: pipeline.Invalid, Status: http.StatusMethodNotAllowed, Stage: "server", Code: "method_not_allowed",
 		Reason: "This path does not take that method: send " + allow + ".", Header: map[string]string{"Allow": allow},
 	})
@@ -108,7 +111,8 @@ func (s *Server) Serve(l net.Listener) error {
 	return fmt.Errorf("server: %s: %w", l.Addr(), err)
 }
 
-var errStopping = errors.New("the gateway is stopping")
+// errStopping is the cause with which streams are ended at the drain limit; it says so to the caller too.
+var errStopping = &pipeline.Refusal{Kind: pipeline.Unavailable, Stage: "server", Code: "stopping", Reason: "The gateway is stopping. Try again."}
 
 // Shutdown takes no new connections and waits for running calls. Those still running when ctx ends get an
 // error event and up to lastWords to take it.

@@ -28,10 +28,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type fake struct {
 	pipeline.Handler
-	users atomic.Int64
+	users, refused atomic.Int64
 }
 
 func (f *fake) Release() { f.users.Add(-1) }
+
+func (f *fake) Refused(_ context.Context, c *pipeline.Call, _ *pipeline.Refusal) {
+	if c.Route != llm.Other || c.ID == "" {
+		panic("a refused request is no call of a route")
+	}
+	f.refused.Add(1)
+}
 
 var defaults = Config{
 	MaxBody: 64 << 10, MaxHeader: 8 << 10,
@@ -230,7 +237,11 @@ func TestHeaderTooLarge(t *testing.T) {
 	go fmt.Fprintf(conn, "GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Big: %s\r\n\r\n", strings.Repeat("a", 20<<10))
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || response.StatusCode != 431 {
-		t.Errorf("got %v, %v; want 431", response, err)
+		t.Fatalf("got %v, %v; want 431", response, err)
+	}
+	body, _ := io.ReadAll(response.Body)
+	if !bytes.Contains(body, []byte(`"code":"header_too_large"`)) || response.Header.Get("X-Request-Id") == "" {
+		t.Errorf("not OpenAI's error shape: %s", body)
 	}
 }
 

@@ -39,6 +39,8 @@ type snapshot struct {
 
 func (s snapshot) Release() { s.held.Add(-1) }
 
+func (snapshot) Refused(context.Context, *pipeline.Call, *pipeline.Refusal) {}
+
 func newStack(tb testing.TB, o mock.Options) *stack {
 	tb.Helper()
 	x := new(stack)
