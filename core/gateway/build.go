@@ -43,14 +43,18 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 			err = errors.Join(err, s.made.close())
 		}
 	}()
-	keys, authErr := auth.New(f.Auth, decode)
-	plugins, pluginErr := g.loadPlugins(ctx, s, f)
-	engine, policyErr := g.compilePolicy(ctx, f)
-	backends, upErr := upstream.New(f.Upstream, g.fleet, g.attempts, g.telemetry.Tracer())
-	if backends != nil {
-		s.made.add("backends", backends.Close)
-	}
-	if err := errors.Join(authErr, pluginErr, policyErr, upErr, g.quotaMoved(f)); err != nil {
+	wrong := newFaults()
+	keys, err := auth.New(f.Auth, decode)
+	wrong.add("auth", err)
+	plugins, err := g.loadPlugins(ctx, s, f)
+	wrong.add("plugins.chain", err)
+	engine, err := g.compilePolicy(ctx, f)
+	wrong.add("policy", err)
+	backends, err := g.reach(s, f)
+	wrong.add("backends", err)
+	wrong.add("quota.store", g.quotaMoved(f))
+	wrong.add("server.tls", readable(f.Server.TLS))
+	if err := wrong.err(l.source); err != nil {
 		return nil, err
 	}
 	admit, reserve := g.quota.Stages(f.Quota)
@@ -113,6 +117,14 @@ func (g *Gateway) loadPlugins(ctx context.Context, s *snapshot, f *config.File) 
 	}
 	s.made.add("plugins", set.Close)
 	return set, nil
+}
+
+func (g *Gateway) reach(s *snapshot, f *config.File) (*upstream.Upstream, error) {
+	u, err := upstream.New(f.Upstream, g.fleet, g.attempts, g.telemetry.Tracer())
+	if err == nil {
+		s.made.add("backends", u.Close)
+	}
+	return u, err
 }
 
 func (g *Gateway) compilePolicy(ctx context.Context, f *config.File) (*policy.Engine, error) {

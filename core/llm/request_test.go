@@ -156,7 +156,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		{"leading comma in an array", Chat, `{"model":"m","x":[,1],` + msgs + `}`, "", "unexpected character ','"},
 		{"single quotes", Chat, `{'model':'m'}`, "", "unexpected"},
 		{"comment", Chat, `{"model":"m"/**/}`, "", "unexpected"},
-		{"NaN", Chat, `{"model":"m","temperature":NaN,` + msgs + `}`, "temperature", "must be a number"},
+		{"NaN", Chat, `{"model":"m","temperature":NaN,` + msgs + `}`, "", "not valid JSON"},
 		{"NaN unread", Chat, `{"model":"m","x":NaN}`, "", "unexpected"},
 		{"Infinity", Chat, `{"model":"m","x":-Infinity}`, "", "wrong number"},
 		{"leading zero", Chat, `{"model":"m","x":01}`, "", "wrong number"},

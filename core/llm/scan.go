@@ -40,7 +40,14 @@ func (s *scanner) bad(what string) {
 }
 
 // wrong notes that the value at hand is not what its member wants.
-func (s *scanner) wrong(want string) { s.fail("", "must be "+want+", not "+s.kind()) }
+func (s *scanner) wrong(want string) {
+	at, kind := s.i, s.kind()
+	s.skip() // what is no value at all is a syntax error, not one of the wrong kind
+	if s.err == nil {
+		s.i = at
+		s.fail("", "must be "+want+", not "+kind)
+	}
+}
 
 // kind names the value at hand for a human.
 func (s *scanner) kind() string {

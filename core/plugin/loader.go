@@ -67,19 +67,33 @@ type source struct {
 	digest   [sha256.Size]byte
 }
 
-// Load makes the set of plugins that c asks for, or says which one cannot be had and why. It takes what is
+// An EntryError says why one plugin of the chain cannot be had.
+type EntryError struct {
+	Index int // in the chain
+	Name  string
+	Err   error
+}
+
+func (e *EntryError) Error() string { return fmt.Sprintf("plugin: load %q: %v", e.Name, e.Err) }
+func (e *EntryError) Unwrap() error { return e.Err }
+
+// Load makes the set of plugins that c asks for, or returns an EntryError for each that cannot be had. It takes what is
 // already loaded with the same module, manifest and settings; the caller closes the set.
 func (l *Loader) Load(ctx context.Context, c *Config) (*Set, error) {
 	l.loading.Lock()
 	defer l.loading.Unlock()
 	s := &Set{loader: l}
+	var errs []error
 	for i := range c.Chain {
 		p, err := l.take(ctx, c, c.Chain[i])
 		if err != nil {
-			err = fmt.Errorf("plugin: load %q: %w", c.Chain[i].Name, err)
-			return nil, errors.Join(err, l.release(s.plugins))
+			errs = append(errs, &EntryError{Index: i, Name: c.Chain[i].Name, Err: err})
+			continue
 		}
 		s.plugins = append(s.plugins, p)
+	}
+	if errs != nil {
+		return nil, errors.Join(append(errs, l.release(s.plugins))...)
 	}
 	s.stage = newStage(s.plugins)
 	return s, nil

@@ -311,7 +311,20 @@ func (s *stream) lane(t llm.Text) *lane {
 			return l
 		}
 	}
-	l := &lane{key: k, windows: make([]window, len(s.plugins)), flags: flagsOf(t) | abi.FlagReply}
+	l := s.idle()
+	l.key, l.flags, l.template = k, flagsOf(t)|abi.FlagReply, l.template[:0]
+	return l
+}
+
+// idle returns a lane whose text has ended, or a new one: an answer of a thousand tool calls needs no more
+// lanes than are open at a time.
+func (s *stream) idle() *lane {
+	for _, l := range s.lanes {
+		if !l.open {
+			return l
+		}
+	}
+	l := &lane{windows: make([]window, len(s.plugins))}
 	s.lanes = append(s.lanes, l)
 	return l
 }

@@ -140,6 +140,9 @@ func do(t *testing.T, r *http.Request) (*http.Response, map[string]any) {
 
 func TestBadInput(t *testing.T) {
 	address := start(t, defaults, ok)
+	if _, got := post(t, address, `{"model":`); !strings.Contains(fmt.Sprint(got), "not valid JSON") {
+		t.Errorf("a body that was cut off: %v", got)
+	}
 	for _, tt := range []struct {
 		name, body string
 		header     []string

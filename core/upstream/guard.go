@@ -64,7 +64,11 @@ func (g *Guard) check(c *pipeline.Call) *pipeline.Refusal {
 		return refuseField(bad, fmt.Sprintf("%q is not accepted on this route: it would bypass what the gateway checks. Leave it out, or ask the operator to allow it for route %q.", bad, c.Route))
 	}
 	if c.Request.TokenPrompt && !slices.Contains(allow, TokenPrompt) {
-		return refuseField("prompt", "prompts given as token numbers are not accepted on this route: the gateway cannot read them. Send text.")
+		param := "prompt"
+		if _, ok := c.Request.Field(param); !ok {
+			param = "input"
+		}
+		return refuseField(param, "prompts given as token numbers are not accepted on this route: the gateway cannot read them. Send text.")
 	}
 	return nil
 }
