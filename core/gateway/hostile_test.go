@@ -25,15 +25,31 @@ import (
 // hostileFolder holds the guest that obeys the first byte of each text, under its manifest.
 func hostileFolder(t *testing.T, onError string) string {
 	t.Helper()
-	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", filepath.Join(dir, "hostile.wasm"), "../plugin/testdata/hostile")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	wasm, err := hostileGuest()
+	if err != nil {
+		t.Fatal(err)
 	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "hostile.wasm"), string(wasm))
 	write(t, filepath.Join(dir, "hostile.yaml"), "name: hostile\nversion: 1.0.0\nabi: 1\nhooks: [on_request, on_text]\ndeadline: 100ms\non_error: "+onError+"\n")
 	return dir
 }
+
+// hostileGuest builds it, once.
+var hostileGuest = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "nexus-hostile-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "hostile.wasm")
+	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", file, "../plugin/testdata/hostile")
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	return os.ReadFile(file)
+})
 
 // TestPluginFailsInMidStream: what was let go stays, an error event ends the stream, the backend is told to stop,
 // the reservation is settled, and nothing is left running.
@@ -75,7 +91,7 @@ func TestPluginFailsInMidStream(t *testing.T) {
 			}
 			lines := bufio.NewScanner(response.Body)
 			got, began := "", time.Now()
-			for lines.Scan() && time.Since(began) < time.Second {
+			for lines.Scan() && time.Since(began) < time.Second/2 {
 				got += lines.Text() + "\n"
 			}
 			_ = response.Body.Close()

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/plugins"
@@ -274,76 +273,99 @@ func said(t *testing.T, reply string) map[int]string {
 // looks for it in everything that is written down (trust A19).
 func TestCanaries(t *testing.T) {
 	needPlugins(t)
-	_, url := backend(t)
+	var mu sync.Mutex
+	var log, spans bytes.Buffer
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		spans.Write(b)
+	}))
+	defer collector.Close()
+	c := &canaries{key: "nx-canary-key-in-the-environment-0000", written: map[string]string{}}
+	c.all = []string{c.key}
 	dir := t.TempDir()
 	access, decisions := filepath.Join(dir, "access.log"), filepath.Join(dir, "decisions.log")
-	key := "nx-canary-key-in-the-environment-0000"
-	t.Setenv("NEXUS_CANARY_KEY", "a:"+key)
-	text := strings.NewReplacer(
-		`access_log: "off"`, fmt.Sprintf("access_log: %q", access),
-		"anonymous: true", "keys_env: NEXUS_CANARY_KEY",
-		"policy: {deadline: 1s}", fmt.Sprintf("policy: {deadline: 1s, decision_log: {to: %q}}", decisions),
-	).Replace(fmt.Sprintf(minimal, url)) + masking + "quota: {limits: {default: {requests_per_minute: 100000, tokens_per_minute: 100000000}}}\n"
-	file := filepath.Join(dir, "nexus.yaml")
-	write(t, file, text)
-	var log bytes.Buffer
-	_, address, admin := runLogged(t, file, slog.New(slog.NewTextHandler(&lockedWriter{w: &log}, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	canaries := []string{key}
-	canary := func(where string) string {
-		c := fmt.Sprintf("cnry%02d%s", len(canaries), where)
-		canaries = append(canaries, c)
-		return c
-	}
-	faults := []string{"none", "die-after=2", "reset-after=2", "eof-after=2", "error-in-band=2", "error-first", "abort-finish=2", "status=400", "status=429", "status=500", "status=401", "reset", "garbage-line", "empty-200", "html", "malformed-chunk=1", "bad-utf8", "gzip", "context-length", "content-filter"}
-	for i, fault := range faults {
-		body := fmt.Sprintf(`{"model":"mock-echo","stream":%v,"user":%q,"metadata":{"a":%q},"messages":[{"role":"system","content":"[[mock fault=%s]]"},{"role":"user","content":"%s 010-2345-6789"}]}`,
-			i%2 == 0, canary("user"), canary("meta"), fault, canary("prompt"))
-		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/v1/chat/completions", strings.NewReader(body))
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Authorization", "Bearer "+key)
-		r.Header.Set("Cookie", "session="+canary("cookie"))
-		r.Header.Set("X-Secret", canary("header"))
-		send(t, r)
-	}
-	for _, body := range []string{`{"model":"mock","messages":[{"role":"user","content":"` + canary("broken") + `"`, `{"messages":"` + canary("wrong") + `","model":"mock"}`,
-		`{"model":"mock","model":"` + canary("twice") + `"}`, `{"model":"mock","n":"` + canary("n") + `"}`, `{"model":"mock","messages":[{"role":"user","content":"x"}],"chat_template":"` + canary("template") + `"}`} {
-		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/v1/chat/completions", strings.NewReader(body))
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Authorization", "Bearer "+key)
-		send(t, r)
-	}
-	for _, credential := range []string{"Bearer " + canary("key"), "Basic " + canary("basic"), canary("bare"), "Bearer eyJhbGciOiJub25lIn0." + canary("jwt") + "."} {
-		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/v1/chat/completions", strings.NewReader(whole))
-		r.Header.Set("Authorization", credential)
-		send(t, r)
-	}
-	r, _ := http.NewRequest(http.MethodGet, "http://"+address+"/v1/models?api_key="+canary("query")+"&key="+key, nil)
-	send(t, r)
-	written := map[string]string{}
-	for _, path := range []string{"/metrics", "/status"} {
-		r, _ := http.NewRequest(http.MethodGet, "http://"+admin+path, nil)
-		written[path] = send(t, r)
-	}
-	time.Sleep(200 * time.Millisecond) // the logs are written behind the calls
+	calls := 0
+	t.Run("calls", func(t *testing.T) { // with its end the gateway stops and writes what it still has
+		_, url := backend(t)
+		t.Setenv("NEXUS_CANARY_KEY", "a:"+c.key)
+		file := filepath.Join(dir, "nexus.yaml")
+		write(t, file, strings.NewReplacer(
+			`access_log: "off"`, fmt.Sprintf("access_log: %q, traces: {endpoint: %q}", access, collector.URL),
+			"anonymous: true", "keys_env: NEXUS_CANARY_KEY",
+			"policy: {deadline: 1s}", fmt.Sprintf("policy: {deadline: 1s, decision_log: {to: %q}}", decisions),
+		).Replace(fmt.Sprintf(minimal, url))+masking+"quota: {limits: {default: {requests_per_minute: 100000, tokens_per_minute: 100000000}}}\n")
+		_, address, admin := runLogged(t, file, slog.New(slog.NewTextHandler(&lockedWriter{w: &log}, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		calls = c.plant(t, "http://"+address)
+		for _, path := range []string{"/metrics", "/status"} {
+			_, c.written[path] = fetch(t, "http://"+admin+path)
+		}
+	})
 	for name, path := range map[string]string{"access log": access, "decision log": decisions} {
 		b, err := os.ReadFile(path)
-		if err != nil || len(b) == 0 {
-			t.Errorf("%s: %d bytes, %v", name, len(b), err)
+		if err != nil {
+			t.Error(err)
 		}
-		written[name] = string(b)
+		c.written[name] = string(b)
 	}
-	written["log"] = log.String()
-	if lines := strings.Count(written["access log"], "\n"); lines != len(faults)+5+4+1 {
-		t.Errorf("%d access-log lines for %d calls", lines, len(faults)+5+4+1)
+	c.written["log"], c.written["spans"] = log.String(), spans.String()
+	if lines := strings.Count(c.written["access log"], "\n"); lines != calls {
+		t.Errorf("%d access-log lines for %d calls", lines, calls)
 	}
-	t.Logf("%d canaries, %d bytes written", len(canaries), len(fmt.Sprint(written)))
-	for where, text := range written {
-		for _, c := range append(canaries, "2345-6789") {
-			if strings.Contains(text, c) {
-				t.Errorf("%s tells %s", where, c)
+	for where, text := range c.written {
+		t.Logf("%d bytes in %s", len(text), where)
+		if len(text) == 0 {
+			t.Errorf("nothing was written: %s", where)
+		}
+		for _, secret := range append(c.all, "2345-6789") {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s tells %s", where, secret)
 			}
 		}
 	}
+	t.Logf("%d canaries in %d calls", len(c.all), calls)
+}
+
+// canaries are texts that must be found nowhere.
+type canaries struct {
+	key     string // of the one caller
+	all     []string
+	written map[string]string // by where
+}
+
+// new makes one that says where it was put.
+func (c *canaries) new(where string) string {
+	all := fmt.Sprintf("cnry%02d%s", len(c.all), where)
+	c.all = append(c.all, all)
+	return all
+}
+
+// plant makes calls of every kind and returns how many.
+func (c *canaries) plant(t *testing.T, base string) (calls int) {
+	t.Helper()
+	chat := func(body, credential string) {
+		r, _ := http.NewRequest(http.MethodPost, base+"/v1/chat/completions", strings.NewReader(body))
+		r.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {credential}, "Cookie": {"session=" + c.new("cookie")},
+			"X-Secret": {c.new("header")}, "User-Agent": {c.new("agent")}}
+		send(t, r)
+		calls++
+	}
+	for i, fault := range []string{"none", "die-after=2", "reset-after=2", "eof-after=2", "error-in-band=2", "error-first", "abort-finish=2", "status=400", "status=429", "status=500", "status=401",
+		"reset", "garbage-line", "empty-200", "html", "malformed-chunk=1", "bad-utf8", "gzip", "context-length", "content-filter"} {
+		chat(fmt.Sprintf(`{"model":"mock-echo","stream":%v,"user":%q,"metadata":{"a":%q},"messages":[{"role":"system","content":"[[mock fault=%s]]"},{"role":"user","content":"%s 010-2345-6789"}]}`,
+			i%2 == 0, c.new("user"), c.new("meta"), fault, c.new("prompt")), "Bearer "+c.key)
+	}
+	for _, body := range []string{`{"model":"mock","messages":[{"role":"user","content":"` + c.new("broken") + `"`, `{"messages":"` + c.new("wrong") + `","model":"mock"}`,
+		`{"model":"mock","model":"` + c.new("twice") + `"}`, `{"model":"mock","n":"` + c.new("n") + `"}`, `{"model":"mock","messages":[{"role":"user","content":"x"}],"chat_template":"` + c.new("template") + `"}`} {
+		chat(body, "Bearer "+c.key)
+	}
+	for _, credential := range []string{"Bearer " + c.new("key"), "Basic " + c.new("basic"), c.new("bare"), "Bearer eyJhbGciOiJub25lIn0." + c.new("jwt") + "."} {
+		chat(whole, credential)
+	}
+	r, _ := http.NewRequest(http.MethodGet, base+"/v1/models?api_key="+c.new("query")+"&key="+c.key, nil)
+	send(t, r)
+	return calls + 1
 }
 
 func send(t *testing.T, r *http.Request) string {

@@ -17,7 +17,7 @@ func TestArgumentsWholeAndStreamed(t *testing.T) {
 	arguments := key{channel: llm.ToolArguments}
 	pieces := []string{`kim@example.com`, `010-1234-5678`, `\n`, `\u0041`, `\\`, `\"`, `\/`, ` `, `가`, `x`, `900101-1234568`, `\u0040`, `@`, `.com`, `4111-1111-1111-1111`, `\t`, `+82 10-1234-5678`, `\ud83d\ude00`}
 	rnd := rand.New(rand.NewPCG(7, 7))
-	for range 400 {
+	for range 150 {
 		var b strings.Builder
 		b.WriteString(`{"a":"`)
 		for range 1 + rnd.IntN(6) {
