@@ -37,7 +37,12 @@ type Match struct {
 // Whether a match starts at a byte depends on at most look bytes before it and on what follows, never on
 // where scanning began: that is what makes the result the same wherever a stream is cut.
 func Next(b []byte, from int, final bool, want Set) Match {
+	sign := -1
 	for i := from; i < len(b); {
+		if sign < i {
+			sign = nextSign(b, i)
+			i = max(i, sign-reach)
+		}
 		if i = pass(b, i); i == len(b) {
 			break
 		}
@@ -49,6 +54,9 @@ func Next(b []byte, from int, final bool, want Set) Match {
 	}
 	return Match{Start: len(b)}
 }
+
+// reach is how far before a sign a match may start: an address's local part and the escape before it.
+const reach = 96
 
 // pass goes on to where something may start. Most text is words without digits and without an @ behind
 // them, so these are passed over here, in one loop: calls are what costs in Wasm.
