@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -26,7 +27,10 @@ for line in sys.stdin:
 func TestParseRequestAgreesWithPython(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		t.Skip("no python3")
+		if os.Getenv("NEXUS_E2E") != "" {
+			t.Fatal("python3 is not installed")
+		}
+		t.Skip("SKIPPED: python3 is not installed, so no other parser was asked")
 	}
 	var in bytes.Buffer
 	var want []string
