@@ -475,3 +475,18 @@ func TestEveryRoute(t *testing.T) {
 		}
 	}
 }
+
+func TestAModelThatAPluginChoseReachesTheBackend(t *testing.T) {
+	s, url := backendAt(t, mock.Options{})
+	u := single(t, url)
+	c := newCall(t, llm.Chat, chat("x", false))
+	c.Request.Model = "mock-echo"
+	reply, err := u.Handle(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = drain(t, reply)
+	if got := s.Requests()[0].Body; !strings.HasPrefix(got, `{"model":"mock-echo",`) {
+		t.Errorf("the backend was asked for %s", got)
+	}
+}
