@@ -36,20 +36,23 @@ func hostileFolder(t *testing.T, onError string) string {
 }
 
 // hostileGuest builds it, once.
-var hostileGuest = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "nexus-hostile-")
+var hostileGuest = sync.OnceValues(func() ([]byte, error) { return buildGuest("hostile") })
+
+// buildGuest builds one of the plugin package's test guests.
+func buildGuest(name string) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "nexus-guest-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "hostile.wasm")
-	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", file, "../plugin/testdata/hostile")
+	file := filepath.Join(dir, name+".wasm")
+	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", file, "../plugin/testdata/"+name)
 	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
 	return os.ReadFile(file)
-})
+}
 
 // TestPluginFailsInMidStream: what was let go stays, an error event ends the stream, the backend is told to stop,
 // the reservation is settled, and nothing is left running.
