@@ -131,3 +131,17 @@ func (r *reader) limits() Bounds {
 	}
 	return b
 }
+
+// constant passes over what follows the opcode of a numeric constant.
+func (r *reader) constant(op byte) {
+	switch op {
+	case opI32Const:
+		r.signed(32)
+	case opI64Const:
+		r.signed(64)
+	case opF32Const:
+		r.take(4)
+	case opF64Const:
+		r.take(8)
+	}
+}

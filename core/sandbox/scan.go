@@ -259,14 +259,8 @@ func (s *scan) immediate(op byte, at int) {
 			s.note(siteGrow, at, 0)
 			s.temps = 2
 		}
-	case opI32Const:
-		r.signed(32)
-	case opI64Const:
-		r.signed(64)
-	case opF32Const:
-		r.take(4)
-	case opF64Const:
-		r.take(8)
+	case opI32Const, opI64Const, opF32Const, opF64Const:
+		r.constant(op)
 	case opRefNull:
 		r.reftype()
 	default:

@@ -84,14 +84,8 @@ func (w *meter) expression(r *reader) {
 		at := r.at
 		op := r.byte()
 		switch op {
-		case opI32Const:
-			r.signed(32)
-		case opI64Const:
-			r.signed(64)
-		case opF32Const:
-			r.take(4)
-		case opF64Const:
-			r.take(8)
+		case opI32Const, opI64Const, opF32Const, opF64Const:
+			r.constant(op)
 		case opGlobalGet:
 			index(r, "global", int(w.globals))
 		case opRefNull:
