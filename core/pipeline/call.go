@@ -29,9 +29,13 @@ type Call struct {
 	Labels    map[string]string // plugin; nil: none
 	PII       Findings          // plugin
 	Edits     []TextEdits       // plugin: what it would change in Request.Texts, rendered per target by upstream
-	Headers   http.Header       // plugin: headers to set on the reply; nil: none
+	Headers   http.Header       // plugin: headers to set on the reply, or to take out where the list is empty; nil: none
+	Forward   http.Header       // plugin: headers to send to the backend, or not to where the list is empty; nil: none
+	System    System            // plugin: what the model is told first, rendered per target by upstream
+	Pool      string            // plugin: the pool to ask where the decision names no target; empty: any that serves the model
+	Vault     []Token           // plugin: what stands for what in the request, put back into the reply where the decision restores
 	Decision  Decision          // policy; zero: no policy stands in the chain
-	Metered   bool              // quota: running usage is wanted while the answer streams
+	Metered   bool              // quota, plugin: running usage is wanted while the answer streams
 	Outcome   Outcome           // upstream
 }
 
@@ -41,6 +45,16 @@ type Trace struct {
 	Parent string // the traceparent to send to backends; empty: none
 	State  string // the tracestate to send along
 }
+
+// A System is text around the request's first system message, or a message of its own where there is none. Zero
+// fields change nothing.
+type System struct {
+	Before, After string
+	Replace       string // in place of the message's own text
+}
+
+// A Token stands for a value that was taken out of a request.
+type Token struct{ Token, Value string }
 
 // A Principal is who calls.
 type Principal struct {

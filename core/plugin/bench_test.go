@@ -32,7 +32,7 @@ func BenchmarkStream(b *testing.B) {
 		q := piece{text: []byte("안녕하세요, 반갑습니다. ")}
 		b.ReportAllocs()
 		for b.Loop() {
-			if err := p.ask(context.Background(), q, &a); err != nil {
+			if err := p.ask(context.Background(), &turn{}, q, &a); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -60,17 +60,14 @@ type refusal struct {
 
 // ask calls on_text. The error is a *failure, or the context's. Whatever the guest says is checked before
 // it is believed; a guest that said what cannot be is not used again.
-func (p *plugin) ask(ctx context.Context, q piece, a *answer) error {
+func (p *plugin) ask(ctx context.Context, t *turn, q piece, a *answer) error {
 	start := time.Now()
-	g, err := p.pool.Get(ctx)
+	g, err := p.enter(ctx, t)
 	if err != nil {
-		return faultOf(ctx, err)
+		return err
 	}
 	err = p.askGuest(ctx, g, q, a)
-	if err != nil {
-		g.Break(err.Error())
-	}
-	p.pool.Put(g)
+	p.leave(g, err)
 	p.meter.text.done(start)
 	return err
 }

@@ -47,6 +47,7 @@ func newStage(plugins []*plugin) *Stage {
 
 // A work is the memory that looking at one text, or one request, takes. It is reused.
 type work struct {
+	turn       turn
 	text, next []byte
 	window     window
 	pass       pass
@@ -73,7 +74,11 @@ func (s *Stage) in(ctx context.Context, c *pipeline.Call) error {
 		return nil
 	}
 	w := s.work.Get().(*work)
-	defer s.work.Put(w)
+	w.turn = turn{call: c}
+	defer func() {
+		w.turn = turn{}
+		s.work.Put(w)
+	}()
 	for _, p := range s.requests {
 		if err := p.request(ctx, c, w); err != nil {
 			return err
@@ -122,7 +127,7 @@ func chain(ctx context.Context, plugins []*plugin, w *work, flags uint32) ([]llm
 			break
 		}
 		w.window.reset()
-		err := p.run(ctx, &w.window, text, flags|abi.FlagFinal, &w.pass)
+		err := p.run(ctx, &w.turn, &w.window, text, flags|abi.FlagFinal, &w.pass)
 		if err = p.judge(ctx, err, &w.pass); err != nil {
 			return nil, err
 		}
@@ -199,7 +204,7 @@ func (p *plugin) refuse(no *refusal) error {
 func (p *plugin) request(ctx context.Context, c *pipeline.Call, w *work) error {
 	w.meta = appendMetadata(w.meta[:0], c)
 	var s said
-	refused, err := p.askRequest(ctx, w.meta, &s)
+	refused, err := p.askRequest(ctx, &w.turn, w.meta, &s)
 	switch {
 	case err != nil:
 		return p.failed(ctx, err)
@@ -225,17 +230,14 @@ func (p *plugin) request(ctx context.Context, c *pipeline.Call, w *work) error {
 }
 
 // askRequest calls on_request and checks what it says.
-func (p *plugin) askRequest(ctx context.Context, meta []byte, s *said) (refused bool, err error) {
+func (p *plugin) askRequest(ctx context.Context, t *turn, meta []byte, s *said) (refused bool, err error) {
 	start := time.Now()
-	g, err := p.pool.Get(ctx)
+	g, err := p.enter(ctx, t)
 	if err != nil {
-		return false, faultOf(ctx, err)
+		return false, err
 	}
 	refused, err = p.callRequest(ctx, g, meta, s)
-	if err != nil {
-		g.Break(err.Error())
-	}
-	p.pool.Put(g)
+	p.leave(g, err)
 	p.meter.request.done(start)
 	return refused, err
 }

@@ -65,7 +65,10 @@ func (l *lane) close() {
 }
 
 func newStream(ctx context.Context, c *pipeline.Call, plugins []*plugin, inner llm.Stream) *stream {
-	return &stream{ctx: ctx, inner: inner, endpoint: c.Route, plugins: plugins, editor: editor{endpoint: c.Route}}
+	return &stream{
+		ctx: ctx, inner: inner, endpoint: c.Route, plugins: plugins, editor: editor{endpoint: c.Route},
+		work: work{turn: turn{call: c, reply: true}},
+	}
 }
 
 // Close closes the reply. What is still held is dropped: nobody is there to read it.
@@ -196,7 +199,7 @@ func (s *stream) step(p *plugin, w *window, delta []byte, flags uint32, out *[]b
 		return delta, false, nil
 	}
 	r := &s.work.pass
-	if err := p.run(s.ctx, w, input, flags, r); err != nil || r.answer.refused != nil {
+	if err := p.run(s.ctx, &s.work.turn, w, input, flags, r); err != nil || r.answer.refused != nil {
 		w.remember(input, p.manifest.Context)
 		if err = p.judge(s.ctx, err, r); err != nil {
 			return nil, false, err

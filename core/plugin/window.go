@@ -45,7 +45,7 @@ func (f *findings) add(kind string) {
 
 // run asks p about input, in pieces that fit its buffer, and moves the window's past on. The window's
 // held is the caller's matter: input begins with it.
-func (p *plugin) run(ctx context.Context, w *window, input []byte, flags uint32, r *pass) error {
+func (p *plugin) run(ctx context.Context, t *turn, w *window, input []byte, flags uint32, r *pass) error {
 	r.edits, r.arena, r.hold = r.edits[:0], r.arena[:0], 0
 	for at := 0; ; {
 		from := runeBefore(input, max(0, at-p.manifest.Context))
@@ -58,7 +58,7 @@ func (p *plugin) run(ctx context.Context, w *window, input []byte, flags uint32,
 		if end < len(input) {
 			q.flags &^= abi.FlagFinal
 		}
-		if err := p.decide(ctx, q, r); err != nil || r.answer.refused != nil {
+		if err := p.decide(ctx, t, q, r); err != nil || r.answer.refused != nil {
 			return err
 		}
 		p.keep(r, at)
@@ -73,7 +73,7 @@ func (p *plugin) run(ctx context.Context, w *window, input []byte, flags uint32,
 
 // room returns how far a piece from at may go so that it fits the in buffer behind its context.
 func (p *plugin) room(input []byte, at, context int) int {
-	end := at + int(p.buffers.inCap) - context
+	end := at + min(int(p.buffers.inCap), abi.MaxPiece) - context
 	if end >= len(input) {
 		return len(input)
 	}
@@ -81,9 +81,9 @@ func (p *plugin) room(input []byte, at, context int) int {
 }
 
 // decide asks about a piece, and once more if more is held than may be.
-func (p *plugin) decide(ctx context.Context, q piece, r *pass) error {
+func (p *plugin) decide(ctx context.Context, t *turn, q piece, r *pass) error {
 	for {
-		if err := p.ask(ctx, q, &r.answer); err != nil {
+		if err := p.ask(ctx, t, q, &r.answer); err != nil {
 			return err
 		}
 		switch {

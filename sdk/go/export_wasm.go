@@ -27,14 +27,3 @@ func buffers() uint32 {
 }
 
 func address(b *byte) uint32 { return uint32(uintptr(unsafe.Pointer(b))) }
-
-//go:wasmimport nexus log
-func hostLog(ptr, n uint32)
-
-// Log writes one bounded line to the gateway's log; the manifest asks for the capability "log". It must
-// never hold a caller's text.
-func Log(line string) {
-	if len(line) > 0 {
-		hostLog(uint32(uintptr(unsafe.Pointer(unsafe.StringData(line)))), uint32(len(line)))
-	}
-}

@@ -17,11 +17,12 @@ package nexus
 import "github.com/nexus-gateway/nexus/sdk/abi"
 
 // The buffers of the ABI. A guest is called by one caller at a time, so there is one of each; untouched
-// pages of them cost nothing. The edit buffer holds an edit for every 4 bytes of input.
+// pages of them cost nothing. The in buffer takes the arguments of a large tool call; the edit buffer holds an edit
+// for every 4 bytes of a text.
 const (
-	inCap   = 32 << 10
-	editCap = inCap / 4 * abi.EditSize
-	outCap  = 256 << 10
+	inCap   = 256 << 10
+	editCap = abi.MaxPiece / 4 * abi.EditSize
+	outCap  = 512 << 10
 )
 
 var (

@@ -58,6 +58,9 @@ func (t *Text) Channel() Channel { return Channel(t.flags >> abi.ChannelShift & 
 // Final reports that nothing follows this text, so that nothing can be held.
 func (t *Text) Final() bool { return t.flags&abi.FlagFinal != 0 }
 
+// LastUser reports that the text belongs to the last message of role user.
+func (t *Text) LastUser() bool { return t.flags&abi.FlagLastUser != 0 }
+
 // MustDecide reports that more was held than the manifest's max_hold allows.
 func (t *Text) MustDecide() bool { return t.flags&abi.FlagMustDecide != 0 }
 

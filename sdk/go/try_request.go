@@ -40,7 +40,7 @@ func TryRequest(f func(*Request), c Call) (Said, error) {
 		return Said{}, fmt.Errorf("the plugin failed: %s", out[:r.Hold()])
 	}
 	s := Said{Labels: map[string]string{}, Headers: map[string]string{}, Refused: r.Verdict() == abi.Refuse}
-	(&Request{rest: out[:r.Hold()]}).each(func(id uint16, name, value []byte) bool {
+	eachRecord(out[:r.Hold()], func(id uint16, name, value []byte) bool {
 		s.take(id, string(name), string(value))
 		return true
 	})
