@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
 	"github.com/nexus-gateway/nexus/sdk/abi"
 )
@@ -23,6 +24,7 @@ func appendMetadata(dst []byte, c *pipeline.Call) []byte {
 		dst = le.AppendUint32(dst, uint32(min(max(n, 0), math.MaxUint32)))
 	}
 	dst = le.AppendUint64(dst, uint64(r.MaxTokens))
+	dst = le.AppendUint32(dst, systems(r))
 	dst = appendRecord(dst, abi.InID, "", c.ID)
 	dst = appendRecord(dst, abi.InRoute, "", string(c.Route))
 	dst = appendRecord(dst, abi.InModel, "", r.Model)
@@ -32,6 +34,17 @@ func appendMetadata(dst []byte, c *pipeline.Call) []byte {
 		dst = appendRecord(dst, abi.InTool, "", name)
 	}
 	return dst
+}
+
+// systems counts the messages of role system or developer that carry text.
+func systems(r *llm.Request) (n uint32) {
+	last := -1
+	for _, t := range r.Texts {
+		if (t.Role == llm.System || t.Role == llm.Developer) && t.Message != last {
+			n, last = n+1, t.Message
+		}
+	}
+	return n
 }
 
 func appendPrincipal(dst []byte, p *pipeline.Principal) []byte {
