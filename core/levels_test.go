@@ -44,7 +44,9 @@ var kits = []string{"core/mock"}
 // it one here, knowingly.
 var doors = map[string][]string{
 	"github.com/tetratelabs/wazero":                  {"core/sandbox"},
+	"golang.org/x/sys/unix":                          {"core/sandbox"},
 	"github.com/open-policy-agent/opa":               {"core/policy"},
+	"github.com/santhosh-tekuri/jsonschema":          {"core/plugin"},
 	"github.com/redis/go-redis":                      {"core/quota", "core/cache"},
 	"go.opentelemetry.io":                            {"core/telemetry"},
 	"github.com/gorilla/mux":                         {"core/server", "core/admin"},

@@ -22,6 +22,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"compare", "measure direct, nginx, a bare ReverseProxy and Nexus in turn", compare},
+		{"micro", "make a table of what go test -bench printed, from standard input", micro},
 		{"load", "put load on one address and report", load},
 		{"reverseproxy", "run a bare httputil.ReverseProxy", reverseProxy},
 		{"backend", "run the mock backend that compare measures against", backend},

@@ -31,6 +31,12 @@ func commands() []command {
 		{"config schema", "print the JSON Schema of the configuration, for editors", "", configSchema},
 		{"config reference", "print every setting with its default and meaning", "", configReference},
 		{"config default", "print the configuration that serve runs without -c", "", configDefault},
+		{"plugin new", "write a plugin that works, with its SDK beside it, into a new folder", "[-lang go|assemblyscript|rust|c] [-dir DIR] NAME", pluginNew},
+		{"plugin build", "build a plugin's folder into a module and its manifest", "[-o DIR] [DIR]", pluginBuild},
+		{"plugin inspect", "say what a module is, without running it", "MODULE|DIR|NAME", pluginInspect},
+		{"plugin test", "hold a plugin to every law of the contract, and to its author's cases", "[-config FILE] [-cases DIR] MODULE|DIR|NAME", pluginTest},
+		{"plugin bench", "measure a plugin as the gateway asks it", "[-config FILE] [-time 1s] MODULE|DIR|NAME", pluginBench},
+		{"plugin run", "ask a plugin about a text or a request, and print what it changes", "[-config FILE] -text TEXT | -request FILE [-reply FILE] MODULE|DIR|NAME", pluginRun},
 		{"policy test", "run the tests of a folder of policies", "[DIR]", policyTest},
 		{"mock", "run the built-in mock backend", "[-listen 127.0.0.1:8000] [-kind vllm|sglang] [-models a,b]", runMock},
 		{"version", "print the version", "", printVersion},
@@ -117,18 +123,24 @@ func parse(t terminal, name string, args []string, most int, define func(*flag.F
 	flags := flag.NewFlagSet("nexus "+name, flag.ContinueOnError)
 	flags.SetOutput(t.err)
 	define(flags)
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
+	var rest []string
+	for { // flags may stand behind arguments too
+		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 			return nil, err
+		} else if err != nil {
+			return nil, errUsage
 		}
-		return nil, errUsage
+		if flags.NArg() == 0 {
+			break
+		}
+		rest, args = append(rest, flags.Arg(0)), flags.Args()[1:]
 	}
-	if rest := flags.Args(); len(rest) > most {
+	if len(rest) > most {
 		fmt.Fprintf(t.err, "nexus %s: %q is one argument too many\n", name, rest[most])
 		flags.Usage()
 		return nil, errUsage
 	}
-	return flags.Args(), nil
+	return rest, nil
 }
 
 // none is the define of a command without flags.

@@ -98,7 +98,7 @@ func (g *Gateway) rules(e *policy.Engine, u *upstream.Upstream) pipeline.Stage {
 	if e == nil {
 		return nil
 	}
-	return e.Stage(policy.Env{Fleet: fleet{u}, Limits: true, Metrics: g.decisions, Log: g.decisionLog})
+	return e.Stage(policy.Env{Fleet: fleet{u}, Limits: true, Restore: true, Metrics: g.decisions, Log: g.decisionLog})
 }
 
 // fleet shows the backends' state to policies.

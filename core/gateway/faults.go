@@ -33,7 +33,11 @@ func (f *faults) add(path string, err error) {
 			f.add(path, one)
 		}
 	case *plugin.EntryError:
-		f.at.Addf(fmt.Sprintf("%s[%d]", path, e.Index), "%v", e)
+		at := fmt.Sprintf("%s[%d]", path, e.Index)
+		if e.Path != "" {
+			at += "." + e.Path
+		}
+		f.at.Addf(at, "%v", e)
 	default:
 		if errors.As(err, &text) || errors.As(err, &rules) {
 			f.own = append(f.own, err)

@@ -107,7 +107,7 @@ func (g *Gateway) make(f *config.File) error {
 	g.made.add("decision log", g.decisionLog.Close)
 	g.decisionLog.Register(registry)
 	g.plugins, err = plugin.NewLoader(plugin.Options{
-		Shipped: plugins.Shipped(), Decode: decode, Register: registry, Log: g.options.Log,
+		Shipped: plugins.Shipped(), Decode: decode, Register: registry, Log: g.options.Log, Counters: g.quota.Counters(),
 	})
 	if err != nil {
 		return err

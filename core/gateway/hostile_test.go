@@ -154,7 +154,9 @@ func logLines(t *testing.T, file string) (all []logLine) {
 // TestLoopingPluginBesideHealthyCalls: fifty calls whose plugin loops, beside others whose plugin does not.
 func TestLoopingPluginBesideHealthyCalls(t *testing.T) {
 	_, url := backend(t)
-	text := fmt.Sprintf(minimal, url) + fmt.Sprintf("plugins: {dir: %q, chain: [{name: hostile, directions: [request]}]}\n", hostileFolder(t, "deny"))
+	// Without the breaker, which would refuse the healthy calls of a plugin that fails for others, and with instances
+	// enough that none of them waits too long.
+	text := fmt.Sprintf(minimal, url) + fmt.Sprintf("plugins: {dir: %q, breaker: {failures: 0}, chain: [{name: hostile, instances: 16, directions: [request]}]}\n", hostileFolder(t, "deny"))
 	_, address, _ := run(t, text)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 	defer client.CloseIdleConnections()

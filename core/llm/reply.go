@@ -56,12 +56,28 @@ type Usage struct {
 type Finish struct {
 	Choice int
 	Reason string // stop, length, tool_calls, content_filter, abort, …
+	At     Span   // the reason, quotes and all; zero where the API says it in other words
+}
+
+// A ToolCall is where a payload carries one call of a function, or a part of one. Its spans are zero where the
+// member is absent, and the insides of strings where it is not.
+type ToolCall struct {
+	Choice, Index int
+	At            Span // the whole of it
+	List          Span // the value of the member it stands in: the array tool_calls, or function_call, which is it
+	Owner         Span // the message, or the delta of one, that has this member
+	ID, Name      Span
+	Arguments     Span // JSON text; of a custom tool its input, which need not be
+	Custom        bool // {"custom":{"input":…}}
+	Legacy        bool // function_call
+	Twice         bool // a member stands there twice: readers may disagree on what it says
 }
 
 // A View is what the gateway reads of one chunk's payload. Its slices are reused by the next scan.
 type View struct {
-	Texts    []Text   // text the payload carries, in order of place
-	Finishes []Finish // choices that end with this chunk
+	Texts    []Text     // text the payload carries, in order of place
+	Finishes []Finish   // choices that end with this chunk
+	Calls    []ToolCall // calls of functions and parts of them, but for the Responses API's, in order of place
 	Usage    Usage
 	HasUsage bool   // Usage was present and not null
 	UsageAt  Span   // the member `"usage":…`, null or not, with one adjoining comma, so that cutting it leaves valid JSON; zero if absent

@@ -102,6 +102,9 @@ func (r *Reader) shrink() {
 	if cap(r.view.Texts) > few {
 		r.view.Texts = nil
 	}
+	if cap(r.view.Calls) > few {
+		r.view.Calls = nil
+	}
 	if cap(r.view.Finishes) > few {
 		r.view.Finishes = nil
 	}

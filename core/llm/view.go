@@ -11,7 +11,7 @@ type viewer struct {
 // Scan reads the payload of one chunk (event: true for SSE, false for a whole body) into v. It checks
 // that all of payload is JSON and is lenient about everything else; an error leaves v of no use.
 func (v *View) Scan(e Endpoint, event bool, payload []byte) error {
-	*v = View{Texts: v.Texts[:0], Finishes: v.Finishes[:0], Choices: -1}
+	*v = View{Texts: v.Texts[:0], Finishes: v.Finishes[:0], Calls: v.Calls[:0], Choices: -1}
 	x := viewer{scanner: scanner{b: payload}, v: v, event: event}
 	switch {
 	case x.peek() != '{':
@@ -121,7 +121,7 @@ func (x *viewer) choices() {
 }
 
 func (x *viewer) choice(index int) {
-	first, reason := len(x.v.Texts), ""
+	first, calls, end := len(x.v.Texts), len(x.v.Calls), Finish{}
 	o := x.members()
 	for x.next(&o) {
 		switch string(o.key) {
@@ -134,7 +134,7 @@ func (x *viewer) choice(index int) {
 		case "text":
 			x.text(Content, !x.event)
 		case "finish_reason":
-			reason = x.name()
+			end = x.finish()
 		default:
 			x.skip()
 		}
@@ -142,14 +142,29 @@ func (x *viewer) choice(index int) {
 	for i := first; i < len(x.v.Texts); i++ {
 		x.v.Texts[i].Choice = index
 	}
-	if reason != "" {
-		x.v.Finishes = append(x.v.Finishes, Finish{Choice: index, Reason: reason})
+	for i := calls; i < len(x.v.Calls); i++ {
+		x.v.Calls[i].Choice = index
 	}
+	if end.Reason != "" {
+		end.Choice = index
+		x.v.Finishes = append(x.v.Finishes, end)
+	}
+}
+
+// finish reads a finish reason.
+func (x *viewer) finish() (f Finish) {
+	x.peek()
+	f.At.Start = x.i
+	f.Reason = x.name()
+	f.At.End = x.i
+	return f
 }
 
 // message reads a message or a delta of one. Tool is 1 for reasoning_content: some versions of vLLM
 // send the same text as reasoning too, and the two must not run together in one window.
 func (x *viewer) message(whole bool) {
+	x.peek()
+	calls, owner := len(x.v.Calls), Span{Start: x.i}
 	o := x.members()
 	for x.next(&o) {
 		switch string(o.key) {
@@ -166,12 +181,16 @@ func (x *viewer) message(whole bool) {
 		case "tool_calls":
 			x.toolCalls(whole)
 		case "function_call":
-			x.function(whole)
+			x.legacyCall(whole)
 		case "audio":
 			x.audio(whole)
 		default:
 			x.skip()
 		}
+	}
+	owner.End = x.i
+	for i := calls; i < len(x.v.Calls); i++ {
+		x.v.Calls[i].Owner = owner
 	}
 }
 
@@ -190,43 +209,6 @@ func (x *viewer) audio(whole bool) {
 }
 
 const spoken = 1 << 10 // beyond the index of any part
-
-func (x *viewer) toolCalls(whole bool) {
-	a := x.elements()
-	for x.elem(&a) {
-		x.toolCall(a.n-1, whole)
-	}
-}
-
-func (x *viewer) toolCall(index int, whole bool) {
-	first := len(x.v.Texts)
-	o := x.members()
-	for x.next(&o) {
-		switch string(o.key) {
-		case "index":
-			index = x.count()
-		case "function", "custom":
-			x.function(whole)
-		default:
-			x.skip()
-		}
-	}
-	x.tool(first, index)
-}
-
-func (x *viewer) function(whole bool) {
-	o := x.members()
-	for x.next(&o) {
-		switch string(o.key) {
-		case "arguments":
-			x.text(ToolArguments, whole)
-		case "input":
-			x.text(Content, whole)
-		default:
-			x.skip()
-		}
-	}
-}
 
 // tool sets the tool index of the texts from first on.
 func (x *viewer) tool(first, index int) {

@@ -36,17 +36,17 @@ func TestViewScanTexts(t *testing.T) {
 	}{
 		{"role chunk", Chat, true, `{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}`, []viewed{{Content, 0, 0, false, ""}}, nil, 1},
 		{"content", Chat, true, `{"choices":[{"index":0,"delta":{"content":"안\ud83d\ude00"},"finish_reason":null}]}`, []viewed{{Content, 0, 0, false, "안😀"}}, nil, 1},
-		{"index behind", Chat, true, `{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","index":2},{"delta":{"content":"b"},"index":1}]}`, []viewed{{Content, 2, 0, false, "a"}, {Content, 1, 0, false, "b"}}, []Finish{{2, "stop"}}, 2},
+		{"index behind", Chat, true, `{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","index":2},{"delta":{"content":"b"},"index":1}]}`, []viewed{{Content, 2, 0, false, "a"}, {Content, 1, 0, false, "b"}}, []Finish{{Choice: 2, Reason: "stop"}}, 2},
 		{"reasoning in both names", Chat, true, `{"choices":[{"index":0,"delta":{"reasoning":"a","reasoning_content":"a"}}]}`, []viewed{{Reasoning, 0, 0, false, "a"}, {Reasoning, 0, 1, false, "a"}}, nil, 1},
 		{"every null", Chat, true, `{"choices":[{"index":0,"delta":{"role":null,"content":null,"reasoning_content":null,"tool_calls":null,"refusal":null},"finish_reason":null}],"usage":null}`, nil, nil, 1},
-		{"refusal", Chat, true, `{"choices":[{"index":0,"delta":{"refusal":"no"},"finish_reason":"content_filter"}]}`, []viewed{{Refused, 0, 0, false, "no"}}, []Finish{{0, "content_filter"}}, 1},
+		{"refusal", Chat, true, `{"choices":[{"index":0,"delta":{"refusal":"no"},"finish_reason":"content_filter"}]}`, []viewed{{Refused, 0, 0, false, "no"}}, []Finish{{Choice: 0, Reason: "content_filter"}}, 1},
 		{"tool calls", Chat, true, `{"choices":[{"index":0,"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{\"a"},"index":1,"id":"x"},{"index":0,"function":{"arguments":"\": 1}"}}]}}]}`, []viewed{{ToolArguments, 0, 1, false, `{"a`}, {ToolArguments, 0, 0, false, `": 1}`}}, nil, 1},
 		{"function call", Chat, true, `{"choices":[{"index":0,"delta":{"function_call":{"arguments":"{}"}}}]}`, []viewed{{ToolArguments, 0, 0, false, `{}`}}, nil, 1},
-		{"whole", Chat, false, `{"choices":[{"index":0,"message":{"role":"assistant","content":"hi","reasoning":"r","tool_calls":[{"function":{"arguments":"{}"}}]},"finish_reason":"tool_calls"}]}`, []viewed{{Content, 0, 0, true, "hi"}, {Reasoning, 0, 0, true, "r"}, {ToolArguments, 0, 0, true, "{}"}}, []Finish{{0, "tool_calls"}}, 1},
+		{"whole", Chat, false, `{"choices":[{"index":0,"message":{"role":"assistant","content":"hi","reasoning":"r","tool_calls":[{"function":{"arguments":"{}"}}]},"finish_reason":"tool_calls"}]}`, []viewed{{Content, 0, 0, true, "hi"}, {Reasoning, 0, 0, true, "r"}, {ToolArguments, 0, 0, true, "{}"}}, []Finish{{Choice: 0, Reason: "tool_calls"}}, 1},
 		{"whole in parts", Chat, false, `{"choices":[{"index":0,"message":{"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}}]}`, []viewed{{Content, 0, 0, true, "a"}, {Content, 0, 1, true, "b"}}, nil, 1},
 		{"lone surrogate", Chat, true, `{"choices":[{"index":0,"delta":{"content":"a\ud83d"}}]}`, []viewed{{Content, 0, 0, false, "a\ufffd"}}, nil, 1},
-		{"completion chunk", Completions, true, `{"choices":[{"index":1,"text":"글","finish_reason":"length"}]}`, []viewed{{Content, 1, 0, false, "글"}}, []Finish{{1, "length"}}, 1},
-		{"completion", Completions, false, `{"choices":[{"index":0,"text":"all","finish_reason":"stop"}]}`, []viewed{{Content, 0, 0, true, "all"}}, []Finish{{0, "stop"}}, 1},
+		{"completion chunk", Completions, true, `{"choices":[{"index":1,"text":"글","finish_reason":"length"}]}`, []viewed{{Content, 1, 0, false, "글"}}, []Finish{{Choice: 1, Reason: "length"}}, 1},
+		{"completion", Completions, false, `{"choices":[{"index":0,"text":"all","finish_reason":"stop"}]}`, []viewed{{Content, 0, 0, true, "all"}}, []Finish{{Choice: 0, Reason: "stop"}}, 1},
 		{"usage chunk", Chat, true, `{"choices":[],"usage":{"prompt_tokens":1}}`, nil, nil, 0},
 		{"no choices", Chat, true, `{"id":"x"}`, nil, nil, -1},
 		{"array", Rerank, false, `[{"score":0.5,"index":0}]`, nil, nil, -1},
@@ -63,11 +63,11 @@ func TestViewScanTexts(t *testing.T) {
 		{"item done", Responses, true, `{"type":"response.output_item.done","output_index":2,"item":{"type":"message","status":"completed","content":[{"type":"output_text","text":"a"},{"type":"refusal","refusal":"b"}]}}`, []viewed{{Content, 2, 0, true, `a`}, {Refused, 2, 1, true, "b"}}, nil, -1},
 		{"reasoning item", Responses, true, `{"type":"response.output_item.done","item":{"content":[{"text":"a"}],"summary":[{"type":"summary_text","text":"s"}],"type":"reasoning"}}`, []viewed{{Reasoning, 0, 0, true, `a`}, {Reasoning, 0, 0, true, "s"}}, nil, -1},
 		{"created", Responses, true, `{"type":"response.created","response":{"status":"in_progress","output":[],"error":null}}`, nil, nil, -1},
-		{"completed", Responses, true, `{"type":"response.completed","response":{"status":"completed","output":[{"type":"reasoning","summary":[]},{"type":"message","content":[{"type":"output_text","text":"all"}]},{"type":"function_call","arguments":"{}"}]}}`, []viewed{{Content, 1, 0, true, "all"}, {ToolArguments, 2, 0, true, "{}"}}, []Finish{{0, "stop"}}, -1},
-		{"incomplete", Responses, true, `{"type":"response.incomplete","response":{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}}}`, nil, []Finish{{0, "length"}}, -1},
-		{"filtered", Responses, true, `{"type":"response.incomplete","response":{"status":"incomplete","incomplete_details":{"reason":"content_filter"}}}`, nil, []Finish{{0, "content_filter"}}, -1},
+		{"completed", Responses, true, `{"type":"response.completed","response":{"status":"completed","output":[{"type":"reasoning","summary":[]},{"type":"message","content":[{"type":"output_text","text":"all"}]},{"type":"function_call","arguments":"{}"}]}}`, []viewed{{Content, 1, 0, true, "all"}, {ToolArguments, 2, 0, true, "{}"}}, []Finish{{Choice: 0, Reason: "stop"}}, -1},
+		{"incomplete", Responses, true, `{"type":"response.incomplete","response":{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}}}`, nil, []Finish{{Choice: 0, Reason: "length"}}, -1},
+		{"filtered", Responses, true, `{"type":"response.incomplete","response":{"status":"incomplete","incomplete_details":{"reason":"content_filter"}}}`, nil, []Finish{{Choice: 0, Reason: "content_filter"}}, -1},
 		{"audio", Responses, true, `{"type":"response.output_audio.delta","delta":"AAAA"}`, nil, nil, -1},
-		{"whole response", Responses, false, `{"object":"response","text":{"format":{"type":"text"}},"status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"전부"}]}]}`, []viewed{{Content, 0, 0, true, "전부"}}, []Finish{{0, "stop"}}, -1},
+		{"whole response", Responses, false, `{"object":"response","text":{"format":{"type":"text"}},"status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"전부"}]}]}`, []viewed{{Content, 0, 0, true, "전부"}}, []Finish{{Choice: 0, Reason: "stop"}}, -1},
 	}
 	var v View // reused, so that what one scan leaves shows in the next
 	for _, tt := range tests {
@@ -78,7 +78,14 @@ func TestViewScanTexts(t *testing.T) {
 			if got := viewTexts(&v, tt.payload); !reflect.DeepEqual(got, tt.texts) {
 				t.Errorf("got texts\n%+v, want\n%+v", got, tt.texts)
 			}
-			if got := append([]Finish(nil), v.Finishes...); !reflect.DeepEqual(got, tt.ends) {
+			got := append([]Finish(nil), v.Finishes...)
+			for i, f := range got {
+				if raw := tt.payload[f.At.Start:f.At.End]; f.At.Len() > 0 && raw != `"`+f.Reason+`"` {
+					t.Errorf("the finish reason %q stands at %q", f.Reason, raw)
+				}
+				got[i].At = Span{}
+			}
+			if !reflect.DeepEqual(got, tt.ends) {
 				t.Errorf("got finishes %+v, want %+v", got, tt.ends)
 			}
 			if v.Choices != tt.choices || v.Error {

@@ -51,7 +51,7 @@ func BenchmarkRequest(b *testing.B) {
 	c := newCall(b, llm.Chat, `{"model":"m","messages":[{"role":"user","content":`+quote(text)+`}]}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := s.in(context.Background(), c); err != nil {
+		if _, err := s.in(context.Background(), c); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/nexus-gateway/nexus/core/setting"
+	"github.com/nexus-gateway/nexus/sdk/abi"
 )
 
 // A Config says which plugins stand in every call's way, and in which order.
 type Config struct {
 	CacheDir string  `yaml:"cache_dir" default:"auto" doc:"Directory for compiled plugins, kept private; auto is one below the user's cache directory, empty keeps them in memory."`
 	Dir      string  `yaml:"dir" doc:"Folder of plugins, <name>.wasm with <name>.yaml beside it; empty is the shipped ones."`
+	Breaker  Breaker `yaml:"breaker" doc:"When a plugin that fails is taken out for a while, so that its calls are not kept waiting for its failures."`
 	Chain    []Entry `yaml:"chain" doc:"The plugins, in the order in which they see a text."`
 }
 
@@ -23,7 +25,11 @@ type Entry struct {
 	Config       map[string]any `yaml:"config" doc:"What the plugin itself is told; see its README."`
 	OnError      string         `yaml:"on_error" enum:",deny,allow" doc:"What happens to a call when the plugin fails: deny or allow; empty is what its manifest says."`
 	Directions   []string       `yaml:"directions" default:"[request, reply]" doc:"Which texts it sees: request, reply or both."`
-	Capabilities []string       `yaml:"capabilities" doc:"What it is granted of what its manifest asks for: headers, log, model."`
+	Only         Scope          `yaml:"only" doc:"Only calls of this scope pass the plugin; empty: all."`
+	Except       Scope          `yaml:"except" doc:"Calls of this scope do not pass the plugin; empty: none is left out."`
+	Capabilities []string       `yaml:"capabilities" doc:"What it is granted of what its manifest asks for: answer, call_get, headers, http_call, kv_get, kv_incr_if, label_get, label_set, log, metric, model, now_ms, pool, random, system, vault_put."`
+	HTTP         HTTP           `yaml:"http" doc:"Where the capability http_call may ask."`
+	Isolation    string         `yaml:"isolation" default:"tenant" enum:"tenant,none" doc:"Whether an instance's memory is set back before it serves another tenant: none for plugins that are trusted to remember nothing."`
 	Deadline     time.Duration  `yaml:"deadline" doc:"Longest time of one call of the plugin; 0 is what its manifest says."`
 	Memory       setting.Size   `yaml:"memory" doc:"Most memory of one instance; 0 is what its manifest says."`
 	MaxHold      int            `yaml:"max_hold" doc:"Most bytes of a stream it may hold back; 0 is what its manifest says."`
@@ -31,6 +37,8 @@ type Entry struct {
 }
 
 const (
+	byTenant     = "tenant"
+	byNobody     = "none"
 	onDeny       = "deny"
 	onAllow      = "allow"
 	autoDir      = "auto"
@@ -43,6 +51,7 @@ const (
 
 // Validate notes what is wrong.
 func (c *Config) Validate(p setting.Problems) {
+	c.Breaker.Validate(p.In("breaker"))
 	seen := map[string]bool{}
 	for i := range c.Chain {
 		e := &c.Chain[i]
@@ -70,17 +79,35 @@ func (e *Entry) validate(p setting.Problems) {
 	if e.OnError != "" && e.OnError != onDeny && e.OnError != onAllow {
 		p.Addf("on_error", "%q: write deny or allow", e.OnError)
 	}
-	for _, c := range e.Capabilities {
-		if !slices.Contains(capabilities, c) {
-			p.Addf("capabilities", "there is no capability %q; there are %v", c, capabilities)
-		}
-	}
+	e.validateGrants(p)
 	bound(p, "deadline", int64(e.Deadline), int64(maxDeadline), maxDeadline.String())
 	bound(p, "memory", int64(e.Memory), maxMemory, setting.Size(maxMemory).String())
 	bound(p, "max_hold", int64(e.MaxHold), maxHoldBytes, strconv.Itoa(maxHoldBytes))
 	bound(p, "instances", int64(e.Instances), maxInstances, strconv.Itoa(maxInstances))
 	if _, err := json.Marshal(e.Config); err != nil {
 		p.Addf("config", "cannot be written as JSON: %v", err)
+	}
+	e.Only.Validate(p.In("only"))
+	e.Except.Validate(p.In("except"))
+	e.HTTP.Validate(p.In("http"))
+}
+
+// validateGrants notes what is wrong with what the plugin is granted, and with what that calls for.
+func (e *Entry) validateGrants(p setting.Problems) {
+	for i, c := range e.Capabilities {
+		if !slices.Contains(capabilities, c) {
+			p.Addf("capabilities["+strconv.Itoa(i)+"]", "there is no capability %q%s; there are %v", c, meant(c, capabilities), capabilities)
+		}
+	}
+	asks := slices.Contains(e.Capabilities, abi.HTTPCall)
+	if asks && len(e.HTTP.Hosts) == 0 {
+		p.Addf("http.hosts", "the capability http_call is granted, but no server is listed that it may ask: write name:port")
+	}
+	if !asks && len(e.HTTP.Hosts) > 0 {
+		p.Addf("http.hosts", "lists servers, but the capability http_call is not granted")
+	}
+	if e.Isolation != "" && e.Isolation != byTenant && e.Isolation != byNobody {
+		p.Addf("isolation", "%q: write tenant or none", e.Isolation)
 	}
 }
 

@@ -95,14 +95,16 @@ var (
 
 	// wanted are the signatures of what a guest may export.
 	wanted = map[string]sandbox.Signature{
-		abi.Marker:    signature(nil),
-		abi.Buffers:   signature(i32),
-		abi.Configure: signature(i64, sandbox.I32),
-		abi.OnRequest: signature(i64, sandbox.I32),
-		abi.OnText:    signature(i64, sandbox.I32, sandbox.I32),
-		"_initialize": signature(nil),
+		abi.Marker:     signature(nil),
+		abi.Buffers:    signature(i32),
+		abi.Configure:  signature(i64, sandbox.I32),
+		abi.OnRequest:  signature(i64, sandbox.I32),
+		abi.OnText:     signature(i64, sandbox.I32, sandbox.I32),
+		abi.OnToolCall: signature(i64, sandbox.I32),
+		abi.OnUsage:    signature(i64, sandbox.I32),
+		abi.OnEnd:      signature(nil, sandbox.I32),
+		"_initialize":  signature(nil),
 	}
-	later = []string{abi.OnToolCall, abi.OnUsage, abi.OnEnd}
 )
 
 // signatures checks that the exports are what their names promise.
@@ -114,11 +116,6 @@ func signatures(s *sandbox.Shape) error {
 		}
 		if x.Kind != sandbox.ExternFunc || !same(x.Signature, want) {
 			return fmt.Errorf("exports %s as %s %v, but it must be a function %v", name, x.Kind, x.Signature, want)
-		}
-	}
-	for _, name := range later {
-		if _, ok := s.Exports[name]; ok {
-			return fmt.Errorf("exports the hook %s, which this gateway does not call yet", name)
 		}
 	}
 	if _, ok := s.Exports[abi.Buffers]; !ok {
@@ -140,12 +137,29 @@ func imports(s *sandbox.Shape, granted map[string]bool) error {
 		switch {
 		case i.Module == "wasi_snapshot_preview1":
 		case i.Module != abi.Module:
-			return fmt.Errorf("imports %s.%s, which no host function is", i.Module, i.Name)
-		case i.Name != capLog:
-			return fmt.Errorf("imports %s.%s, which this gateway does not have", i.Module, i.Name)
-		case !granted[i.Name]:
-			return fmt.Errorf("imports %s.%s without asking for the capability %q in its manifest", i.Module, i.Name, i.Name)
+			return fmt.Errorf("imports %s.%s, which no host function is; those of this gateway are in the module %s", i.Module, i.Name, abi.Module)
+		default:
+			if err := imported(i, granted); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+// imported checks what is asked of the gateway's own module.
+func imported(i sandbox.Import, granted map[string]bool) error {
+	f := hostNamed(i.Name)
+	switch {
+	case f == nil:
+		return fmt.Errorf("imports %s.%s, which this gateway does not have%s; it has %s", i.Module, i.Name,
+			meant(i.Name, hostNames()), strings.Join(hostNames(), ", "))
+	case i.Kind != sandbox.ExternFunc:
+		return fmt.Errorf("imports %s.%s as a %s, but it is a function", i.Module, i.Name, i.Kind)
+	case !granted[f.capability]:
+		return fmt.Errorf("imports %s.%s without asking for the capability %q in its manifest", i.Module, i.Name, f.capability)
+	case !same(i.Signature, f.Signature):
+		return fmt.Errorf("imports %s.%s as a function %v, but it is a function %v", i.Module, i.Name, i.Signature, f.Signature)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (e *editor) finish(c llm.Chunk) (llm.Chunk, error) {
 	end := len(raw)
 	e.raw = append(raw, c.Raw[at+len(c.Data):]...)
 	c.Raw, c.Data = e.raw, e.raw[at:end:end]
-	if e.rescan || e.puts > 1 {
+	if e.rescan || e.puts > 1 || len(c.View.Calls) > 0 {
 		return e.see(c)
 	}
 	e.shift(c.View, len(c.Data)-before)
@@ -82,11 +82,15 @@ func (e *editor) finish(c llm.Chunk) (llm.Chunk, error) {
 // shift makes e's view what v is once the one text that was put has grown by n bytes. Reading the payload
 // again would say the same, and cost as much as all the rest.
 func (e *editor) shift(v *llm.View, n int) {
-	texts, finishes := append(e.view.Texts[:0], v.Texts...), append(e.view.Finishes[:0], v.Finishes...)
+	texts, finishes, calls := append(e.view.Texts[:0], v.Texts...), append(e.view.Finishes[:0], v.Finishes...), e.view.Calls[:0]
 	e.view = *v
+	e.view.Calls = calls
 	e.view.Texts, e.view.Finishes = texts, finishes
 	for i := range texts {
 		texts[i].At = e.moved(texts[i].At, n)
+	}
+	for i := range finishes {
+		finishes[i].At = e.moved(finishes[i].At, n)
 	}
 	e.view.UsageAt, e.view.ErrorAt = e.moved(v.UsageAt, n), e.moved(v.ErrorAt, n)
 }

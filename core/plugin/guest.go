@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 	"unicode/utf8"
 
 	"github.com/nexus-gateway/nexus/core/llm"
@@ -61,14 +60,12 @@ type refusal struct {
 // ask calls on_text. The error is a *failure, or the context's. Whatever the guest says is checked before
 // it is believed; a guest that said what cannot be is not used again.
 func (p *plugin) ask(ctx context.Context, t *turn, q piece, a *answer) error {
-	start := time.Now()
 	g, err := p.enter(ctx, t)
 	if err != nil {
 		return err
 	}
 	err = p.askGuest(ctx, g, q, a)
 	p.leave(g, err)
-	p.meter.text.done(start)
 	return err
 }
 
@@ -84,15 +81,16 @@ func (p *plugin) askGuest(ctx context.Context, g *sandbox.Guest, q piece, a *ans
 	flags := q.flags | uint32(len(q.before)+q.gone)<<abi.ContextShift
 	word, err := g.Call(ctx, p.onText, uint64(size), uint64(flags))
 	if err != nil {
-		return faultOf(ctx, err)
+		err = faultOf(ctx, err)
+	} else {
+		err = p.readText(g, abi.Result(word), q.text[q.gone:], a)
 	}
-	err = p.readText(g, abi.Result(word), q.text[q.gone:], a)
 	p.wipe(g, in, uint32(size))
 	return err
 }
 
-// wipe clears what was passed in, so that one caller's text does not lie in the buffer while the next
-// caller's is handled.
+// wipe clears what was passed in. So is what the guest says cleared as it is read: nothing of one call lies in the
+// buffers where the host could take it for a part of another.
 func (p *plugin) wipe(g *sandbox.Guest, ptr, n uint32) {
 	if b, ok := g.Read(ptr, n); ok {
 		clear(b)
@@ -156,12 +154,24 @@ func (p *plugin) readEdits(g *sandbox.Guest, n, released int, text []byte, a *an
 		return fail(badEdit, "the buffers are outside the guest's memory")
 	}
 	r := editReader{out: out, text: text, released: released, kinds: len(p.manifest.Kinds), answer: a}
-	for ; len(raw) > 0; raw = raw[abi.EditSize:] {
-		if err := r.read(raw); err != nil {
-			return err
+	for rest := raw; len(rest) > 0; rest = rest[abi.EditSize:] {
+		if err := r.read(rest); err != nil {
+			return err // the guest is not used again
 		}
 	}
+	r.wipe(raw)
 	return nil
+}
+
+// wipe clears edits that were read, and what they put in: only now, for several may put in the same.
+func (r *editReader) wipe(raw []byte) {
+	for rest := raw; len(rest) > 0; rest = rest[abi.EditSize:] {
+		offset, length := binary.LittleEndian.Uint32(rest[abi.EditOffset:]), binary.LittleEndian.Uint32(rest[abi.EditLength:])
+		if length != abi.ReportOnly {
+			clear(r.out[offset : offset+length])
+		}
+	}
+	clear(raw)
 }
 
 // An editReader checks a guest's edits one by one and copies them into an answer.

@@ -74,7 +74,7 @@ func TestHostile(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := stage(t, Entry{Name: "hostile"})
-			err := s.inward[0].run(context.Background(), &turn{}, &window{}, []byte(tt.order), abi.FlagFinal, &pass{})
+			err := s.inward[0].run(context.Background(), &window{}, []byte(tt.order), abi.FlagFinal, &pass{turn: &turn{}})
 			var f *failure
 			if !errors.As(err, &f) || tt.cause != "" && f.cause != tt.cause {
 				t.Fatalf("got %v, want a failure of cause %q", err, tt.cause)
@@ -131,8 +131,8 @@ func FuzzResult(f *testing.F) {
 		copy(text[parrotOut:], out)
 		for _, flags := range []uint32{0, abi.FlagFinal} {
 			var w window
-			var made pass
-			if err := p.run(context.Background(), &turn{}, &w, text, flags, &made); err == nil && made.answer.refused == nil {
+			made := pass{turn: &turn{}}
+			if err := p.run(context.Background(), &w, text, flags, &made); err == nil && made.answer.refused == nil {
 				checkEdits(t, made.edits, len(text)-made.hold)
 			}
 		}

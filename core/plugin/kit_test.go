@@ -138,6 +138,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	if err := closeJudges(); err != nil {
+		panic(err)
+	}
 	if kept.loader != nil {
 		if err := kept.loader.Close(); err != nil {
 			panic(err)

@@ -21,6 +21,7 @@ func FuzzStream(f *testing.F) {
 			return
 		}
 		w := work{text: []byte(text)}
+		w.pass.turn = &w.turn
 		edits, err := chain(context.Background(), s.outward, &w, 0)
 		if err != nil {
 			t.Fatal(err)

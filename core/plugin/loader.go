@@ -12,11 +12,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nexus-gateway/nexus/core/sandbox"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/nexus-gateway/nexus/sdk/abi"
 )
 
 // A Decode reads YAML strictly into the struct that into points to; name stands in its errors.
@@ -27,6 +29,7 @@ type Options struct {
 	Shipped  fs.FS  // the plugins taken when no folder is configured
 	Decode   Decode // reads manifests
 	Register prometheus.Registerer
+	Counters Counters     // what plugins count in; nil: those that count fail
 	Log      *slog.Logger // gets what plugins log; nil: the default one
 }
 
@@ -40,8 +43,10 @@ type Loader struct {
 	engines map[string]*sandbox.Engine // by cache directory
 	shipped map[string]source          // what the shipped folder holds cannot change
 
-	mu   sync.Mutex         // guards live and its plugins' refs
-	live map[string]*plugin // by key
+	mu      sync.Mutex                              // guards what follows, and plugins' refs
+	live    map[string]*plugin                      // by key
+	closing map[*plugin]bool                        // nobody's any more, not yet closed
+	gone    map[string]map[string]sandbox.FuncStats // what those that are closed have counted, by name and export
 }
 
 // NewLoader makes a loader that has loaded nothing.
@@ -49,7 +54,8 @@ func NewLoader(o Options) (*Loader, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	l := &Loader{options: o, engines: map[string]*sandbox.Engine{}, live: map[string]*plugin{}, shipped: map[string]source{}}
+	l := &Loader{options: o, engines: map[string]*sandbox.Engine{}, live: map[string]*plugin{}, shipped: map[string]source{},
+		closing: map[*plugin]bool{}, gone: map[string]map[string]sandbox.FuncStats{}}
 	l.metrics = newMetrics(l)
 	if o.Register != nil {
 		if err := o.Register.Register(l.metrics); err != nil {
@@ -59,23 +65,29 @@ func NewLoader(o Options) (*Loader, error) {
 	return l, nil
 }
 
-// A source is where a plugin comes from.
-type source struct {
-	files    fs.FS
-	module   string // path in files
-	manifest []byte
-	digest   [sha256.Size]byte
-}
-
 // An EntryError says why one plugin of the chain cannot be had.
 type EntryError struct {
 	Index int // in the chain
 	Name  string
+	Path  string // of the setting below the entry, as in "config.words[2]"; empty: the entry as a whole
 	Err   error
 }
 
 func (e *EntryError) Error() string { return fmt.Sprintf("plugin: load %q: %v", e.Name, e.Err) }
 func (e *EntryError) Unwrap() error { return e.Err }
+
+// entryErrors makes an EntryError of each thing that is wrong with an entry.
+func entryErrors(i int, name string, err error) []error {
+	settings, ok := err.(settingErrors)
+	if !ok {
+		return []error{&EntryError{Index: i, Name: name, Err: err}}
+	}
+	var errs []error
+	for _, at := range settings {
+		errs = append(errs, &EntryError{Index: i, Name: name, Path: at.path, Err: at})
+	}
+	return errs
+}
 
 // Load makes the set of plugins that c asks for, or returns an EntryError for each that cannot be had. It takes what is
 // already loaded with the same module, manifest and settings; the caller closes the set.
@@ -87,7 +99,7 @@ func (l *Loader) Load(ctx context.Context, c *Config) (*Set, error) {
 	for i := range c.Chain {
 		p, err := l.take(ctx, c, c.Chain[i])
 		if err != nil {
-			errs = append(errs, &EntryError{Index: i, Name: c.Chain[i].Name, Err: err})
+			errs = append(errs, entryErrors(i, c.Chain[i].Name, err)...)
 			continue
 		}
 		s.plugins = append(s.plugins, p)
@@ -105,7 +117,7 @@ func (l *Loader) take(ctx context.Context, c *Config, e Entry) (*plugin, error) 
 	if err != nil {
 		return nil, err
 	}
-	key, err := from.key(&e)
+	key, err := from.key(&e, c.Breaker)
 	if err != nil {
 		return nil, err
 	}
@@ -134,81 +146,9 @@ func (l *Loader) share(key string) *plugin {
 	return p
 }
 
-// key tells plugins apart: the same key is the same behaviour.
-func (s *source) key(e *Entry) (string, error) {
-	settings, err := json.Marshal(e)
-	if err != nil {
-		return "", fmt.Errorf("its configuration cannot be written as JSON: %w", err)
-	}
-	h := sha256.New()
-	h.Write(s.digest[:])
-	fmt.Fprintf(h, "%d:%s%s", len(s.manifest), s.manifest, settings)
-	return string(h.Sum(nil)), nil
-}
-
-// find reads the manifest and the module's digest.
-func (l *Loader) find(c *Config, e *Entry) (source, error) {
-	switch {
-	case e.Path != "":
-		return read(os.DirFS(filepath.Dir(e.Path)), strings.TrimSuffix(filepath.Base(e.Path), ".wasm"))
-	case c.Dir != "":
-		return read(os.DirFS(c.Dir), e.Name)
-	}
-	if s, ok := l.shipped[e.Name]; ok {
-		return s, nil
-	}
-	if l.options.Shipped == nil {
-		return source{}, errors.New("no plugins are shipped in this binary; set plugins.dir")
-	}
-	s, err := read(l.options.Shipped, e.Name)
-	if err == nil {
-		l.shipped[e.Name] = s
-	}
-	return s, err
-}
-
-// maxModule bounds a module's file.
-const maxModule = 64 << 20 // bytes
-
-func read(files fs.FS, name string) (source, error) {
-	s := source{files: files, module: name + ".wasm"}
-	wasm, err := s.read()
-	if err != nil {
-		return s, err
-	}
-	s.digest = sha256.Sum256(wasm)
-	if s.manifest, err = fs.ReadFile(files, name+".yaml"); err != nil {
-		return s, fmt.Errorf("read its manifest, which must lie beside the module: %w", err)
-	}
-	return s, nil
-}
-
-func (s *source) read() ([]byte, error) {
-	info, err := fs.Stat(s.files, s.module)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no %s in the folder, which holds %s", s.module, modules(s.files))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read its module: %w", err)
-	}
-	if info.Size() > maxModule {
-		return nil, fmt.Errorf("its module is %d bytes long; the most is %d", info.Size(), maxModule)
-	}
-	return fs.ReadFile(s.files, s.module)
-}
-
-// modules lists what a folder has, for a message.
-func modules(files fs.FS) string {
-	names, err := fs.Glob(files, "*.wasm")
-	if err != nil || len(names) == 0 {
-		return "no plugins (make plugins builds the shipped ones)"
-	}
-	return strings.Join(names[:min(len(names), 20)], ", ")
-}
-
 // load makes a plugin and its first instance.
 func (l *Loader) load(ctx context.Context, c *Config, e Entry, from source) (*plugin, error) {
-	p, wasm, err := l.prepare(e, from)
+	p, wasm, err := l.prepare(c, e, from)
 	if err != nil {
 		return nil, err
 	}
@@ -220,16 +160,17 @@ func (l *Loader) load(ctx context.Context, c *Config, e Entry, from source) (*pl
 		return nil, err
 	}
 	if p.pool, err = engine.Load(ctx, wasm, p.sandbox()); err != nil {
+		var why notReady
+		if errors.As(err, &why) {
+			err = why.error
+		}
 		return nil, err
-	}
-	if err := p.begin(ctx); err != nil {
-		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
 // prepare reads the manifest and settles what the plugin may do.
-func (l *Loader) prepare(e Entry, from source) (*plugin, []byte, error) {
+func (l *Loader) prepare(c *Config, e Entry, from source) (*plugin, []byte, error) {
 	p := &plugin{name: e.Name, log: l.options.Log}
 	if err := l.options.Decode(from.module+"'s manifest", from.manifest, &p.manifest); err != nil {
 		return nil, nil, err
@@ -244,12 +185,15 @@ func (l *Loader) prepare(e Entry, from source) (*plugin, []byte, error) {
 	if p.granted, err = p.manifest.grant(&e); err != nil {
 		return nil, nil, err
 	}
+	if err := p.manifest.checkConfig(e.Config); err != nil {
+		return nil, nil, err
+	}
 	if p.config, err = json.Marshal(e.Config); err != nil || e.Config == nil {
 		p.config = []byte("{}")
 	}
 	p.manifest.fill(&e)
 	p.entry, p.allowed = e, e.OnError == onAllow
-	p.meter = l.metrics.of(e.Name, p.manifest.Hooks)
+	l.equip(c, p)
 	wasm, err := from.read()
 	if err == nil && sha256.Sum256(wasm) != from.digest {
 		err = errors.New("its module changed while it was read")
@@ -257,11 +201,26 @@ func (l *Loader) prepare(e Entry, from source) (*plugin, []byte, error) {
 	return p, wasm, err
 }
 
+// equip gives a plugin what it works with beside its module.
+func (l *Loader) equip(c *Config, p *plugin) {
+	e := &p.entry
+	p.meter = l.metrics.of(e.Name)
+	p.own = l.metrics.own(e.Name, p.manifest.Metrics)
+	p.breaker = newBreaker(c.Breaker, e.Name, l.options.Log)
+	p.reach = newReach(e)
+	p.counters = l.options.Counters
+	if p.granted[abi.HTTPCall] {
+		p.http = newCaller(e.HTTP, e.Instances)
+	}
+}
+
 // sandbox says how the module is run.
 func (p *plugin) sandbox() sandbox.Options {
 	const page = 64 << 10
 	return sandbox.Options{
 		Name: p.name, Hosts: p.hosts(), WASI: true, Instances: p.entry.Instances, Start: p.start,
+		Wait: max(time.Second, 4*p.entry.Deadline), Isolate: p.entry.Isolation != byNobody,
+		Clock: p.granted[abi.NowMS], Random: p.granted[abi.Random],
 		Limits: sandbox.Limits{
 			Deadline: p.entry.Deadline, Fuel: uint64(p.manifest.Fuel), Memory: uint32((int64(p.entry.Memory) + page - 1) / page),
 		},
@@ -303,6 +262,7 @@ func (l *Loader) release(plugins []*plugin) error {
 	for _, p := range plugins {
 		if l.drop(p) {
 			errs = append(errs, p.close())
+			l.bury(p)
 		}
 	}
 	return errors.Join(errs...)
@@ -315,6 +275,7 @@ func (l *Loader) drop(p *plugin) bool {
 	p.refs--
 	if p.refs == 0 {
 		delete(l.live, p.key)
+		l.closing[p] = true
 	}
 	return p.refs == 0
 }
@@ -348,17 +309,11 @@ func (s *Set) Stage() *Stage { return s.stage }
 
 // Close gives the plugins back; the last set to hold one closes it. It waits for calls that are running.
 func (s *Set) Close() error {
-	s.once.Do(func() { s.err = s.loader.release(s.plugins) })
+	s.once.Do(func() {
+		if s.stage != nil {
+			s.stage.last.wait()
+		}
+		s.err = s.loader.release(s.plugins)
+	})
 	return s.err
-}
-
-// stats are the figures of every plugin that is loaded, by name.
-func (l *Loader) stats() map[string][]sandbox.Stats {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	all := map[string][]sandbox.Stats{}
-	for _, p := range l.live {
-		all[p.name] = append(all[p.name], p.pool.Stats())
-	}
-	return all
 }

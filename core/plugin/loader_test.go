@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/sandbox"
 	"github.com/nexus-gateway/nexus/core/setting"
 )
 
@@ -43,9 +44,16 @@ func exporting(names ...string) []byte {
 }
 
 // importing makes a module that imports a function, and speaks our contract.
-func importing(module, function string) []byte {
-	w := (&wasm{}).section(1, "\x60\x00\x00", "\x60\x00\x01\x7f").section(2, name(module)+name(function)+"\x00\x00")
-	return w.section(3, "\x00", "\x01").section(5, "\x00\x01").
+func importing(module, function string, as sandbox.Signature) []byte {
+	types := func(list []sandbox.Type) string {
+		text := string(rune(len(list)))
+		for _, t := range list {
+			text += string([]byte{byte(t)})
+		}
+		return text
+	}
+	w := (&wasm{}).section(1, "\x60\x00\x00", "\x60\x00\x01\x7f", "\x60"+types(as.Params)+types(as.Results))
+	return w.section(2, name(module)+name(function)+"\x00\x02").section(3, "\x00", "\x01").section(5, "\x00\x01").
 		section(7, name("memory")+"\x02\x00", name("nexus_abi_1")+"\x00\x01", name("nexus_buffers")+"\x00\x02").
 		section(10, "\x02\x00\x0b", "\x04\x00\x41\x08\x0b").bytes()
 }
@@ -78,10 +86,10 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "Extism", module: (&wasm{}).section(1, "\x60\x00\x00").section(2, name("extism:host/env")+name("input_length")+"\x00\x00").bytes(), want: "a plugin for Extism"},
 		{name: "no buffers", module: exporting("nexus_abi_1"), want: "exports no nexus_buffers"},
 		{name: "wrong signature", module: exporting("nexus_abi_1", "nexus_buffers"), want: "exports nexus_buffers as function () → (), but it must be a function () → (i32)"},
-		{name: "hook of a later gateway", module: exporting("nexus_abi_1", "nexus_on_usage"), want: "nexus_on_usage, which this gateway does not call yet"},
-		{name: "unknown host function", module: importing("nexus", "http_call"), want: "imports nexus.http_call, which this gateway does not have"},
-		{name: "unknown host module", module: importing("env", "abort"), want: "imports env.abort, which no host function is"},
-		{name: "import without its capability", module: importing("nexus", "log"), want: `imports nexus.log without asking for the capability "log"`},
+		{name: "wrong signature of a hook", module: exporting("nexus_abi_1", "nexus_on_usage"), want: "exports nexus_on_usage as function () → (), but it must be a function (i32) → (i64)"},
+		{name: "unknown host function", module: importing("nexus", "htp_call", signature(nil)), want: `imports nexus.htp_call, which this gateway does not have; did you mean "http_call"?; it has log, label_get, label_set, call_get, model_set, pool_set, kv_get, kv_incr_if, vault_put, metric, now_ms, random, http_call`},
+		{name: "unknown host module", module: importing("env", "abort", signature(nil)), want: "imports env.abort, which no host function is"},
+		{name: "import without its capability", module: importing("nexus", "log", signature(nil)), want: `imports nexus.log without asking for the capability "log"`},
 		{name: "table outside its memory", module: buffered("\xff\xff\x03"), manifest: "name: p", want: "outside its memory"},
 		{name: "table of nothing", module: buffered("\x08"), manifest: "name: p", want: "its in buffer is 0 bytes long"},
 		{name: "no manifest", module: exporting("nexus_abi_1"), manifest: "-", want: "read its manifest, which must lie beside the module"},
@@ -389,7 +397,7 @@ func TestConfigValidate(t *testing.T) {
 	for _, one := range p.All() {
 		got.WriteString(one.Path + "\n")
 	}
-	want := "chain[0].name\nchain[0].directions\nchain[0].on_error\nchain[0].capabilities\nchain[0].deadline\nchain[0].memory\nchain[0].max_hold\nchain[0].instances\nchain[2].name\n"
+	want := "chain[0].name\nchain[0].directions\nchain[0].on_error\nchain[0].capabilities[0]\nchain[0].deadline\nchain[0].memory\nchain[0].max_hold\nchain[0].instances\nchain[2].name\n"
 	if got.String() != want {
 		t.Errorf("got\n%swant\n%s", got.String(), want)
 	}

@@ -1,11 +1,8 @@
 package plugin
 
 import (
-	"errors"
 	"sync"
 	"time"
-
-	"github.com/nexus-gateway/nexus/core/sandbox"
 )
 
 // Bounds of what one plugin may log.
@@ -14,14 +11,14 @@ const (
 	maxLogLines = 100 // a second
 )
 
-// logLine is the host function log. A line costs fuel whether it is written or not.
-func (p *plugin) logLine(g *sandbox.Guest, stack []uint64) {
-	line, ok := g.Read(uint32(stack[0]), min(uint32(stack[1]), maxLogLine))
-	if !ok {
-		g.Stop(errors.New("log: the line is outside the guest's memory"))
-		return
+// logLine is the host function log. A line costs fuel whether it is written or not, and is cut where it is too long.
+func (p *plugin) logLine(h host) (uint64, error) {
+	h.args[1] = min(h.args[1], maxLogLine)
+	line, err := h.bytes("line", 0, maxLogLine)
+	if err != nil {
+		return 0, err
 	}
-	g.Charge(1000 + 10*uint64(len(line)))
+	h.g.Charge(1000 + 10*uint64(len(line)))
 	open, lost := p.tap.draw(time.Now().Unix())
 	if lost > 0 {
 		p.log.Warn("a plugin logs too much; lines were dropped", "plugin", p.name, "lines", lost)
@@ -29,6 +26,7 @@ func (p *plugin) logLine(g *sandbox.Guest, stack []uint64) {
 	if open {
 		p.log.Info(printable(line), "plugin", p.name)
 	}
+	return 0, nil
 }
 
 // A tap lets so many lines through in a second, so that a plugin gone wild fills no disk. The zero value

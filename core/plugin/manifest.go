@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ type Manifest struct {
 	ABI          int           `yaml:"abi" default:"1" doc:"The contract it was written for."`
 	SHA256       string        `yaml:"sha256" doc:"The module's digest in hexadecimal; empty: it is built from source and not checked."`
 	Hooks        []string      `yaml:"hooks" doc:"The hooks it subscribes to, as in on_text."`
-	Capabilities []string      `yaml:"capabilities" doc:"What it needs to be granted: headers, log, model."`
+	Capabilities []string      `yaml:"capabilities" doc:"What it needs to be granted: the host functions it imports, and answer, headers, model, pool, system."`
 	OnError      string        `yaml:"on_error" default:"deny" enum:"deny,allow" doc:"What happens to a call when the plugin fails."`
 	Memory       setting.Size  `yaml:"memory" default:"32MiB" doc:"Most memory of one instance."`
 	Fuel         int64         `yaml:"fuel" doc:"Most fuel of one call; 0: the deadline alone bounds it."`
@@ -27,6 +28,9 @@ type Manifest struct {
 	MaxHold      int           `yaml:"max_hold" default:"256" doc:"Most bytes of a stream it holds back."`
 	Context      int           `yaml:"context" doc:"Bytes of what went before that it looks back on."`
 	Kinds        []string      `yaml:"kinds" doc:"Names of what its edits find, numbered from 1."`
+
+	Metrics []string       `yaml:"metrics" doc:"Names of the counters that it may add to, in gateway_plugin_metric_total."`
+	Config  map[string]any `yaml:"config" doc:"JSON Schema, draft 2020-12, of the configuration that it takes; without one, only the plugin itself checks it."`
 }
 
 // Validate notes what is wrong.
@@ -40,14 +44,14 @@ func (m *Manifest) Validate(p setting.Problems) {
 	if digest, err := hex.DecodeString(m.SHA256); m.SHA256 != "" && (err != nil || len(digest) != sha256.Size) {
 		p.Addf("sha256", "is not 64 hexadecimal digits")
 	}
-	for _, h := range m.Hooks {
+	for i, h := range m.Hooks {
 		if !slices.Contains(hooks, h) {
-			p.Addf("hooks", "there is no hook %q; there are %v", h, hooks)
+			p.Addf("hooks["+strconv.Itoa(i)+"]", "there is no hook %q%s; there are %v", h, meant(h, hooks), hooks)
 		}
 	}
-	for _, c := range m.Capabilities {
+	for i, c := range m.Capabilities {
 		if !slices.Contains(capabilities, c) {
-			p.Addf("capabilities", "there is no capability %q; there are %v", c, capabilities)
+			p.Addf("capabilities["+strconv.Itoa(i)+"]", "there is no capability %q%s; there are %v", c, meant(c, capabilities), capabilities)
 		}
 	}
 	for _, k := range m.Kinds {
@@ -59,6 +63,38 @@ func (m *Manifest) Validate(p setting.Problems) {
 		p.Addf("on_error", "%q: write deny or allow", m.OnError)
 	}
 	m.validateBounds(p)
+	m.validateMetrics(p)
+	if m.Config == nil {
+		return
+	}
+	if _, _, err := compileSchema(m.Config); err != nil {
+		p.Addf("config", "is not a JSON Schema: %v", err)
+	}
+}
+
+func (m *Manifest) validateMetrics(p setting.Problems) {
+	if len(m.Metrics) > maxMetrics {
+		p.Addf("metrics", "has %d names; the most is %d", len(m.Metrics), maxMetrics)
+	}
+	for i, name := range m.Metrics {
+		at := "metrics[" + strconv.Itoa(i) + "]"
+		if !metricName(name) {
+			p.Addf(at, "%q is not a counter's name: write small letters, digits and underscores", name)
+		}
+		if slices.Contains(m.Metrics[:i], name) {
+			p.Addf(at, "%q stands in the list twice", name)
+		}
+	}
+}
+
+func metricName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || i > 0 && (c >= '0' && c <= '9' || c == '_')) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxLabelName
 }
 
 func (m *Manifest) validateBounds(p setting.Problems) {
@@ -72,13 +108,19 @@ func (m *Manifest) validateBounds(p setting.Problems) {
 	}
 }
 
-const maxKinds = 256
+const (
+	maxKinds   = 256
+	maxMetrics = 16
+)
 
-// hooks are what this gateway calls.
-var hooks = []string{"on_request", "on_text"}
+// hooks are what this gateway calls, sorted.
+var hooks = []string{"on_end", "on_request", "on_text", "on_tool_call", "on_usage"}
 
 // capabilities are what a plugin may be granted.
-var capabilities = []string{"headers", "log", "model"}
+var capabilities = []string{
+	"answer", abi.CallGet, "headers", abi.HTTPCall, abi.KVGet, abi.KVIncrIf, abi.LabelGet, abi.LabelSet, abi.Log,
+	abi.Metric, "model", abi.NowMS, "pool", abi.Random, "system", abi.VaultPut,
+}
 
 // checkDigest compares the module with what its manifest promises.
 func (m *Manifest) checkDigest(digest [sha256.Size]byte) error {

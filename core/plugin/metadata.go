@@ -25,15 +25,20 @@ func appendMetadata(dst []byte, c *pipeline.Call) []byte {
 	}
 	dst = le.AppendUint64(dst, uint64(r.MaxTokens))
 	dst = le.AppendUint32(dst, systems(r))
-	dst = appendRecord(dst, abi.InID, "", c.ID)
-	dst = appendRecord(dst, abi.InRoute, "", string(c.Route))
-	dst = appendRecord(dst, abi.InModel, "", r.Model)
-	dst = appendPrincipal(dst, c.Principal)
-	dst = appendLabels(dst, abi.InLabel, c.Labels)
+	dst = appendFacts(dst, c)
 	for _, name := range r.Tools {
 		dst = appendRecord(dst, abi.InTool, "", name)
 	}
 	return dst
+}
+
+// appendFacts appends what every hook but on_text is told of a call.
+func appendFacts(dst []byte, c *pipeline.Call) []byte {
+	dst = appendRecord(dst, abi.InID, "", c.ID)
+	dst = appendRecord(dst, abi.InRoute, "", string(c.Route))
+	dst = appendRecord(dst, abi.InModel, "", c.Request.Model)
+	dst = appendPrincipal(dst, c.Principal)
+	return appendLabels(dst, abi.InLabel, c.Labels)
 }
 
 // systems counts the messages of role system or developer that carry text.

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/nexus-gateway/nexus/core/sandbox"
 	"github.com/nexus-gateway/nexus/sdk/abi"
 )
@@ -26,9 +28,16 @@ type plugin struct {
 	buffers  buffers
 	meter    *meter
 	log      *slog.Logger
+	reach    reach
+	breaker  *breaker
+	counters Counters                      // nil: there are none
+	own      map[string]prometheus.Counter // the plugin's own metrics, by name
+	http     *caller                       // nil: it may not ask
 
 	table, configure, onRequest, onText sandbox.Func
+	onToolCall, onUsage, onEnd          sandbox.Func
 	configures, seesRequests, seesTexts bool
+	seesToolCalls, seesUsages, seesEnds bool
 	textsOfRequest, textsOfReply        bool
 	allowed                             bool         // its failure lets the text pass
 	warned                              atomic.Int64 // when a failure was last logged, in Unix nanoseconds
@@ -41,11 +50,26 @@ type plugin struct {
 // buffers is a guest's buffer table. Every instance of a module must have the same: it is read once.
 type buffers struct{ in, inCap, edit, editCap, out, outCap uint32 }
 
-// start is run on each new instance: it reads where the buffers stand and hands over the configuration. The
-// first instance is made before there is a pool to look exports up in; begin starts it.
+// A notReady is why an instance could not be made ready, in words that need none of the sandbox's before them.
+type notReady struct{ error }
+
+func (n notReady) Unwrap() error { return n.error }
+
+// start is run on each new instance.
 func (p *plugin) start(ctx context.Context, g *sandbox.Guest) error {
-	if p.pool == nil {
-		return nil
+	if err := p.ready(ctx, g); err != nil {
+		return notReady{err}
+	}
+	return nil
+}
+
+// ready reads where the buffers stand and hands over the configuration. What the instance is then it is set back to
+// between tenants, so that all of this must have happened before.
+func (p *plugin) ready(ctx context.Context, g *sandbox.Guest) error {
+	if p.table == (sandbox.Func{}) {
+		if err := p.begin(g); err != nil {
+			return err
+		}
 	}
 	at, err := g.Call(ctx, p.table)
 	if err != nil {
@@ -63,38 +87,32 @@ func (p *plugin) start(ctx context.Context, g *sandbox.Guest) error {
 		return errors.New("its buffers stand elsewhere in every instance")
 	}
 	if p.buffers == (buffers{}) {
-		p.buffers = b // begin's, before anyone else has the plugin
+		p.buffers = b // the first instance's, before anyone else has the plugin
 	}
 	return p.tell(ctx, g)
 }
 
-// begin looks the exports up and starts the first instance.
-func (p *plugin) begin(ctx context.Context) error {
-	p.table, _ = p.pool.Func(abi.Buffers)
-	p.configure, p.configures = p.pool.Func(abi.Configure)
-	p.onRequest, p.seesRequests = p.pool.Func(abi.OnRequest)
-	p.onText, p.seesTexts = p.pool.Func(abi.OnText)
+// begin looks the exports up in the first instance, before anyone else has the plugin.
+func (p *plugin) begin(g *sandbox.Guest) error {
+	p.table, _ = g.Func(abi.Buffers)
+	p.configure, p.configures = g.Func(abi.Configure)
+	p.onRequest, p.seesRequests = g.Func(abi.OnRequest)
+	p.onText, p.seesTexts = g.Func(abi.OnText)
+	p.onToolCall, p.seesToolCalls = g.Func(abi.OnToolCall)
+	p.onUsage, p.seesUsages = g.Func(abi.OnUsage)
+	p.onEnd, p.seesEnds = g.Func(abi.OnEnd)
 	p.textsOfRequest = p.seesTexts && p.entry.sees(request)
 	p.textsOfReply = p.seesTexts && p.entry.sees(reply)
-	if err := p.agrees(); err != nil {
-		return err
-	}
-	g, err := p.pool.Get(ctx)
-	if err != nil {
-		return err
-	}
-	defer p.pool.Put(g)
-	return p.start(ctx, g)
+	return p.agrees()
 }
 
 // agrees compares the hooks that are exported with those that the manifest names.
 func (p *plugin) agrees() error {
 	var exported []string
-	if p.seesRequests {
-		exported = append(exported, "on_request")
-	}
-	if p.seesTexts {
-		exported = append(exported, "on_text")
+	for i, is := range [...]bool{p.seesEnds, p.seesRequests, p.seesTexts, p.seesToolCalls, p.seesUsages} {
+		if is {
+			exported = append(exported, hooks[i])
+		}
 	}
 	if named := slices.Sorted(slices.Values(p.manifest.Hooks)); !slices.Equal(named, exported) {
 		return fmt.Errorf("its manifest names the hooks %v, but the module exports %v", named, exported)
@@ -177,24 +195,12 @@ func printable(b []byte) string {
 	return string(out)
 }
 
-const capLog = "log"
-
-// hosts are the host functions a guest may import, those it was granted.
-func (p *plugin) hosts() []sandbox.HostFunc {
-	if !p.granted[capLog] {
-		return nil
-	}
-	return []sandbox.HostFunc{{
-		Module: abi.Module, Name: capLog,
-		Signature: sandbox.Signature{Params: []sandbox.Type{sandbox.I32, sandbox.I32}},
-		Func:      p.logLine,
-	}}
-}
-
 // close ends the plugin; the last set that holds it calls this.
 func (p *plugin) close() error {
 	if p.pool == nil {
 		return nil
 	}
-	return p.pool.Close()
+	err := p.pool.Close()
+	p.http.close()
+	return err
 }

@@ -2,10 +2,10 @@ package plugin
 
 import (
 	"encoding/binary"
-	"net/http"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/sandbox"
 	"github.com/nexus-gateway/nexus/sdk/abi"
 )
@@ -19,28 +19,39 @@ const (
 	maxModel      = 256
 	maxCode       = 64
 	maxMessage    = 1024
+	maxSystem     = 64 << 10
+	maxText       = 256 << 10
+	maxArguments  = 1 << 20
 )
 
-// said is what a guest said of a request, checked.
+// said is what a guest said of a call, checked.
 type said struct {
-	labels  [][2]string
-	headers [][2]string
-	model   string
-	refusal refusal
+	route llm.Endpoint // of the call
+
+	labels       [][2]string
+	headers      []change // of the reply
+	forward      []change // of the request to the backend
+	model, pool  string
+	system       []prompt
+	text         string
+	hasText      bool
+	arguments    string
+	hasArguments bool
+	refusal      refusal
 }
 
 // readRefusal reads why a guest refuses.
 func (p *plugin) readRefusal(g *sandbox.Guest, r abi.Result, a *answer) error {
 	var s said
-	if err := p.readRecords(g, r, &s); err != nil {
+	if err := p.readRecords(g, r, textHook, &s); err != nil {
 		return err
 	}
 	a.refused = &s.refusal
 	return nil
 }
 
-// readRecords copies the records out of the out buffer and checks each.
-func (p *plugin) readRecords(g *sandbox.Guest, r abi.Result, s *said) error {
+// readRecords copies the records out of the out buffer, checks each, and wipes them away.
+func (p *plugin) readRecords(g *sandbox.Guest, r abi.Result, h *hook, s *said) error {
 	if r.Hold() > p.buffers.outCap {
 		return fail(badRecord, "%d bytes of records do not fit the out buffer of %d", r.Hold(), p.buffers.outCap)
 	}
@@ -48,6 +59,17 @@ func (p *plugin) readRecords(g *sandbox.Guest, r abi.Result, s *said) error {
 	if !ok {
 		return fail(badRecord, "the out buffer is outside the guest's memory")
 	}
+	defer clear(b)
+	return eachRecord(b, func(id uint16, name, value []byte) error {
+		if !h.may(id, r.Verdict()) {
+			return fail(badRecord, "record %d means nothing there", id)
+		}
+		return p.record(s, id, string(name), string(value))
+	})
+}
+
+// eachRecord calls f for every record of b.
+func eachRecord(b []byte, f func(id uint16, name, value []byte) error) error {
 	for n := 0; len(b) > 0; n++ {
 		if n == maxRecords {
 			return fail(badRecord, "more than %d records", maxRecords)
@@ -61,7 +83,7 @@ func (p *plugin) readRecords(g *sandbox.Guest, r abi.Result, s *said) error {
 		if end > uint64(len(b)) {
 			return fail(badRecord, "a record of %d bytes where %d are left", end, len(b))
 		}
-		if err := p.record(s, id, string(b[abi.RecordHeader:name]), string(b[name:end])); err != nil {
+		if err := f(id, b[abi.RecordHeader:name], b[name:end]); err != nil {
 			return err
 		}
 		b = b[end:]
@@ -70,52 +92,81 @@ func (p *plugin) readRecords(g *sandbox.Guest, r abi.Result, s *said) error {
 }
 
 // record takes one record. Ids that are not known are from a later version and mean nothing here.
-func (p *plugin) record(s *said, id uint16, name, value string) error {
+func (p *plugin) record(s *said, id uint16, name, value string) (err error) {
 	switch id {
 	case abi.OutLabel:
 		if name == "" || len(name) > maxLabelName || len(value) > maxLabelValue || !plainText(name) || !plainText(value) {
 			return fail(badRecord, "label %q: a name of up to %d bytes and a value of up to %d without control characters are wanted", name, maxLabelName, maxLabelValue)
 		}
 		s.labels = append(s.labels, [2]string{name, value})
-	case abi.OutHeader:
-		if err := p.header(name, value); err != nil {
-			return err
-		}
-		s.headers = append(s.headers, [2]string{http.CanonicalHeaderKey(name), value})
+	case abi.OutHeader, abi.OutDropHeader, abi.OutRequestHeader:
+		return p.headerRecord(s, id, name, value)
 	case abi.OutModel:
-		if !p.granted["model"] {
-			return fail(badRecord, `it chose a model without the capability "model"`)
+		s.model, err = p.chosen("model", value)
+	case abi.OutPool:
+		s.pool, err = p.chosen("pool", value)
+	case abi.OutSystem:
+		return p.systemRecord(s, name, value)
+	case abi.OutText:
+		if len(value) > maxText || !utf8.ValidString(value) {
+			return fail(badRecord, "a text of %d bytes: up to %d of UTF-8 are wanted", len(value), maxText)
 		}
-		if value == "" || len(value) > maxModel || !plainText(value) {
-			return fail(badRecord, "model %q", value)
+		s.text, s.hasText = value, true
+	case abi.OutArguments:
+		if len(value) > maxArguments || !utf8.ValidString(value) || !llm.Valid([]byte(value)) {
+			return fail(badRecord, "arguments of %d bytes: up to %d of JSON are wanted", len(value), maxArguments)
 		}
-		s.model = value
+		s.arguments, s.hasArguments = value, true
 	default:
 		return s.refusal.record(id, value)
 	}
-	return nil
+	return err
 }
 
-func (p *plugin) header(name, value string) error {
+func (p *plugin) headerRecord(s *said, id uint16, name, value string) error {
+	list, own := &s.headers, ofReply
 	switch {
-	case !p.granted["headers"]:
-		return fail(badRecord, `it set the header %q without the capability "headers"`, name)
-	case len(name)+len(value) > maxHeader || !token(name) || !plainText(value):
-		return fail(badRecord, "header %q is not one that HTTP knows", name)
-	case reserved(name):
-		return fail(badRecord, "header %q is the gateway's own", name)
+	case id == abi.OutRequestHeader:
+		list, own = &s.forward, ofRequest
+	case id == abi.OutDropHeader && value != "":
+		return fail(badRecord, "header %q is to be taken out and to have a value", name)
 	}
-	return nil
+	c, err := p.header(name, value, own)
+	c.out = id == abi.OutDropHeader || id == abi.OutRequestHeader && value == ""
+	if err == nil {
+		*list = append(*list, c)
+	}
+	return err
 }
 
-// reserved are headers that frame the reply or carry the gateway's own word.
-func reserved(name string) bool {
-	switch strings.ToLower(name) {
-	case "connection", "content-encoding", "content-length", "content-type", "date", "keep-alive", "proxy-authenticate",
-		"proxy-connection", "retry-after", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id":
-		return true
+// chosen checks the name of a model or pool.
+func (p *plugin) chosen(what, name string) (string, error) {
+	if !p.granted[what] {
+		return "", fail(badRecord, "it chose a %s without the capability %q", what, what)
 	}
-	return strings.HasPrefix(strings.ToLower(name), "x-ratelimit-")
+	if name == "" || len(name) > maxModel || !plainText(name) {
+		return "", fail(badRecord, "%s %q", what, name)
+	}
+	return name, nil
+}
+
+func (p *plugin) systemRecord(s *said, where, text string) error {
+	size := len(text)
+	for _, earlier := range s.system {
+		size += len(earlier.text)
+	}
+	switch {
+	case !p.granted["system"]:
+		return fail(badRecord, `it changed the system prompt without the capability "system"`)
+	case where != abi.SystemBefore && where != abi.SystemAfter && where != abi.SystemReplace:
+		return fail(badRecord, "a system prompt goes before, after or replace, not %q", where)
+	case text == "" || size > maxSystem || !utf8.ValidString(text):
+		return fail(badRecord, "a system prompt of %d bytes: up to %d of UTF-8 are wanted", size, maxSystem)
+	case s.route != llm.Chat && s.route != llm.Responses:
+		return fail(badRecord, "calls of %s have no system prompt", s.route)
+	}
+	s.system = append(s.system, prompt{where, text})
+	return nil
 }
 
 func (r *refusal) record(id uint16, value string) error {

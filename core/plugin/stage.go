@@ -10,7 +10,6 @@ import (
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
-	"github.com/nexus-gateway/nexus/core/sandbox"
 	"github.com/nexus-gateway/nexus/sdk/abi"
 )
 
@@ -20,7 +19,11 @@ type Stage struct {
 	requests []*plugin // that subscribe to on_request
 	inward   []*plugin // that see the texts of requests
 	outward  []*plugin // that see the texts of replies
+	calls    []*plugin // that subscribe to on_tool_call
+	usages   []*plugin // that subscribe to on_usage
+	ends     []*plugin // that subscribe to on_end
 	work     sync.Pool // of *work
+	last     last
 }
 
 var _ pipeline.Stage = (*Stage)(nil)
@@ -31,67 +34,131 @@ func newStage(plugins []*plugin) *Stage {
 	}
 	s := &Stage{}
 	for _, p := range plugins {
-		if p.seesRequests {
-			s.requests = append(s.requests, p)
-		}
-		if p.textsOfRequest {
-			s.inward = append(s.inward, p)
-		}
-		if p.textsOfReply {
-			s.outward = append(s.outward, p)
+		for _, x := range [...]struct {
+			list *[]*plugin
+			sees bool
+		}{
+			{&s.requests, p.seesRequests}, {&s.inward, p.textsOfRequest}, {&s.outward, p.textsOfReply},
+			{&s.calls, p.seesToolCalls && p.entry.sees(reply)}, {&s.usages, p.seesUsages}, {&s.ends, p.seesEnds},
+		} {
+			if x.sees {
+				*x.list = append(*x.list, p)
+			}
 		}
 	}
+	s.last.init()
 	s.work.New = func() any { return new(work) }
 	return s
 }
 
 // A work is the memory that looking at one text, or one request, takes. It is reused.
 type work struct {
-	turn       turn
-	text, next []byte
-	window     window
-	pass       pass
-	meta       []byte
+	turn    turn
+	text    []byte
+	between [2][]byte // texts between plugins
+	window  window
+	pass    pass
+	meta    []byte
 }
 
-// Handle gathers facts and edits from the request, and puts the reply's texts through the plugins.
+// Handle gathers facts and edits from the request, puts the reply's texts, tool calls and usage through the plugins,
+// and tells them of the end.
 func (s *Stage) Handle(ctx context.Context, c *pipeline.Call, next pipeline.Handler) (*llm.Reply, error) {
-	if err := s.in(ctx, c); err != nil {
+	r, err := s.handle(ctx, c, next)
+	ends := fitting(s.ends, c)
+	if len(ends) == 0 {
+		return r, err
+	}
+	e := &ending{ctx: ctx, call: c, plugins: ends, last: &s.last}
+	if err != nil {
+		e.failed(err)
 		return nil, err
 	}
-	r, err := next.Handle(ctx, c)
-	if err != nil || len(s.outward) == 0 || r.Status >= http.StatusBadRequest {
-		return r, err // what an error reply says is the backend's or the gateway's word, not a model's text
-	}
-	r.Header.Del("Content-Length") // of a body that may change
-	r.Stream = newStream(ctx, c, s.outward, r.Stream)
+	e.inner, e.status = r.Stream, r.Status
+	r.Stream = e
 	return r, nil
 }
 
-// in is the way in.
-func (s *Stage) in(ctx context.Context, c *pipeline.Call) error {
-	if len(s.requests)+len(s.inward) == 0 {
-		return nil
+func (s *Stage) handle(ctx context.Context, c *pipeline.Call, next pipeline.Handler) (*llm.Reply, error) {
+	r, err := s.in(ctx, c)
+	if r == nil && err == nil {
+		c.Metered = c.Metered || len(fitting(s.usages, c)) > 0
+		r, err = next.Handle(ctx, c)
+	}
+	if err != nil || r.Status >= http.StatusBadRequest {
+		return r, err // what an error reply says is the backend's or the gateway's word, not a model's text
+	}
+	s.out(ctx, c, r)
+	return r, nil
+}
+
+// out is the way out. Usage is read as the backend tells it, texts before the tool calls that they are part of.
+func (s *Stage) out(ctx context.Context, c *pipeline.Call, r *llm.Reply) {
+	stream := r.Stream
+	if plugins := fitting(s.usages, c); len(plugins) > 0 {
+		stream = newGauge(ctx, c, plugins, stream)
+	}
+	tokens := newRestorer(c)
+	if plugins := fitting(s.outward, c); len(plugins) > 0 || tokens != nil {
+		stream = newStream(ctx, c, plugins, tokens, stream)
+	}
+	if plugins := fitting(s.calls, c); len(plugins) > 0 {
+		stream = newGate(ctx, c, plugins, stream)
+	}
+	if stream != r.Stream {
+		r.Header.Del("Content-Length") // of a body that may change
+		r.Stream = stream
+	}
+}
+
+// fitting returns the plugins that are asked about c, the same list where all are.
+func fitting(plugins []*plugin, c *pipeline.Call) []*plugin {
+	for i, p := range plugins {
+		if p.applies(c) {
+			continue
+		}
+		fit := slices.Clone(plugins[:i])
+		for _, p := range plugins[i+1:] {
+			if p.applies(c) {
+				fit = append(fit, p)
+			}
+		}
+		return fit
+	}
+	return plugins
+}
+
+// in is the way in. A reply is a plugin's: no backend is asked.
+func (s *Stage) in(ctx context.Context, c *pipeline.Call) (*llm.Reply, error) {
+	requests, inward := fitting(s.requests, c), fitting(s.inward, c)
+	if len(requests)+len(inward) == 0 {
+		return nil, nil
 	}
 	w := s.work.Get().(*work)
 	w.turn = turn{call: c}
+	w.pass.turn = &w.turn
 	defer func() {
 		w.turn = turn{}
 		s.work.Put(w)
 	}()
-	for _, p := range s.requests {
-		if err := p.request(ctx, c, w); err != nil {
-			return err
+	for _, p := range requests {
+		if r, err := p.request(ctx, c, w); err != nil || r != nil {
+			return r, err
 		}
 	}
-	if len(s.inward) == 0 {
-		return nil
+	if len(inward) == 0 {
+		return nil, nil
 	}
+	return nil, w.texts(ctx, c, inward)
+}
+
+// texts puts the texts of a request through the plugins.
+func (w *work) texts(ctx context.Context, c *pipeline.Call, plugins []*plugin) error {
 	w.pass.found = findings{}
-	for i := range c.Request.Texts {
-		t := c.Request.Texts[i]
+	last := lastUser(c.Request)
+	for i, t := range c.Request.Texts {
 		w.text = llm.AppendText(w.text[:0], c.Request.Body, t)
-		edits, err := chain(ctx, s.inward, w, flagsOf(t))
+		edits, err := chain(ctx, plugins, w, flagsIn(t, last))
 		if err != nil {
 			return err
 		}
@@ -101,6 +168,16 @@ func (s *Stage) in(ctx context.Context, c *pipeline.Call) error {
 	}
 	note(c, &w.pass.found)
 	return nil
+}
+
+// lastUser is the index of the last message of role user that has a text, -1 if there is none.
+func lastUser(r *llm.Request) int {
+	for i := len(r.Texts) - 1; i >= 0; i-- {
+		if r.Texts[i].Role == llm.User {
+			return r.Texts[i].Message
+		}
+	}
+	return -1
 }
 
 // note tells policy and log what was found.
@@ -117,17 +194,25 @@ func flagsOf(t llm.Text) uint32 {
 	return uint32(t.Role&abi.RoleMask)<<abi.RoleShift | uint32(t.Channel)<<abi.ChannelShift
 }
 
+// flagsIn are flagsOf a text of a request whose last message of the user's is last.
+func flagsIn(t llm.Text, last int) uint32 {
+	if t.Role == llm.User && t.Message == last {
+		return flagsOf(t) | abi.FlagLastUser
+	}
+	return flagsOf(t)
+}
+
 // chain puts the whole text in w.text through the plugins and returns their edits together, on that text.
 // The edits own their memory.
 func chain(ctx context.Context, plugins []*plugin, w *work, flags uint32) ([]llm.Edit, error) {
 	var all []llm.Edit
-	text := w.text
+	text, turn := w.text, 0 // which of between text does not stand in
 	for i, p := range plugins {
 		if len(text) == 0 {
 			break
 		}
 		w.window.reset()
-		err := p.run(ctx, &w.turn, &w.window, text, flags|abi.FlagFinal, &w.pass)
+		err := p.run(ctx, &w.window, text, flags|abi.FlagFinal, &w.pass)
 		if err = p.judge(ctx, err, &w.pass); err != nil {
 			return nil, err
 		}
@@ -135,7 +220,9 @@ func chain(ctx context.Context, plugins []*plugin, w *work, flags uint32) ([]llm
 			continue
 		}
 		if i < len(plugins)-1 {
-			text, w.next = apply(w.next[:0], text, w.pass.edits), text
+			b := &w.between[turn]
+			*b = apply((*b)[:0], text, w.pass.edits)
+			text, turn = *b, 1-turn
 		}
 		all = compose(all, owned(w.pass.edits))
 	}
@@ -184,7 +271,7 @@ func (p *plugin) failed(ctx context.Context, err error) error {
 func (p *plugin) warn(ctx context.Context, f *failure) {
 	now, last := time.Now().UnixNano(), p.warned.Load()
 	if now-last > int64(time.Second) && p.warned.CompareAndSwap(last, now) {
-		p.log.WarnContext(ctx, "plugin failed, text passed as it was", "plugin", p.name, "cause", f.cause, "err", f.err)
+		p.log.WarnContext(ctx, "plugin failed and was passed over", "plugin", p.name, "cause", f.cause, "err", f.err)
 	}
 }
 
@@ -198,65 +285,4 @@ func (p *plugin) refuse(no *refusal) error {
 		r.Reason = "The request was refused by the plugin " + p.name + "."
 	}
 	return r
-}
-
-// request asks on_request and does what it says.
-func (p *plugin) request(ctx context.Context, c *pipeline.Call, w *work) error {
-	w.meta = appendMetadata(w.meta[:0], c)
-	var s said
-	refused, err := p.askRequest(ctx, &w.turn, w.meta, &s)
-	switch {
-	case err != nil:
-		return p.failed(ctx, err)
-	case refused:
-		return p.refuse(&s.refusal)
-	}
-	for _, l := range s.labels {
-		if c.Labels == nil {
-			c.Labels = map[string]string{}
-		}
-		c.Labels[l[0]] = l[1]
-	}
-	for _, h := range s.headers {
-		if c.Headers == nil {
-			c.Headers = http.Header{}
-		}
-		c.Headers.Set(h[0], h[1])
-	}
-	if s.model != "" {
-		c.Request.Model = s.model
-	}
-	return nil
-}
-
-// askRequest calls on_request and checks what it says.
-func (p *plugin) askRequest(ctx context.Context, t *turn, meta []byte, s *said) (refused bool, err error) {
-	start := time.Now()
-	g, err := p.enter(ctx, t)
-	if err != nil {
-		return false, err
-	}
-	refused, err = p.callRequest(ctx, g, meta, s)
-	p.leave(g, err)
-	p.meter.request.done(start)
-	return refused, err
-}
-
-func (p *plugin) callRequest(ctx context.Context, g *sandbox.Guest, meta []byte, s *said) (refused bool, err error) {
-	if uint64(len(meta)) > uint64(p.buffers.inCap) || !g.Write(p.buffers.in, meta) {
-		return false, fail(badResult, "%d bytes of metadata do not fit the in buffer of %d", len(meta), p.buffers.inCap)
-	}
-	word, err := g.Call(ctx, p.onRequest, uint64(len(meta)))
-	if err != nil {
-		return false, faultOf(ctx, err)
-	}
-	defer p.wipe(g, p.buffers.in, uint32(len(meta)))
-	r := abi.Result(word)
-	if r.Error() != 0 {
-		return false, fail(declared, "%s", p.reason(g, r))
-	}
-	if r.Verdict() > abi.Refuse || r.Edits() != 0 {
-		return false, fail(badResult, "%#x means nothing", word)
-	}
-	return r.Verdict() == abi.Refuse, p.readRecords(g, r, s)
 }

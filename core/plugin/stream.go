@@ -25,6 +25,8 @@ type stream struct {
 
 	work    work
 	turns   [2][]byte // texts between plugins
+	tokens  *restorer // nil: nothing is put back
+	values  []byte    // what it makes of a text
 	editor  editor
 	scratch []byte
 }
@@ -42,6 +44,7 @@ func keyOf(t llm.Text) key { return key{t.Choice, t.Channel, t.Tool} }
 type lane struct {
 	key      key
 	windows  []window
+	kept     []byte // the start of what may be a token that stands for a value
 	flags    uint32
 	open     bool   // text has come and its end has not
 	due      bool   // its end has come; what it holds leaves next
@@ -54,21 +57,23 @@ func (l *lane) holds() bool {
 			return true
 		}
 	}
-	return false
+	return len(l.kept) > 0
 }
 
 func (l *lane) close() {
-	l.open, l.due = false, false
+	l.open, l.due, l.kept = false, false, l.kept[:0]
 	for i := range l.windows {
 		l.windows[i].reset()
 	}
 }
 
-func newStream(ctx context.Context, c *pipeline.Call, plugins []*plugin, inner llm.Stream) *stream {
-	return &stream{
-		ctx: ctx, inner: inner, endpoint: c.Route, plugins: plugins, editor: editor{endpoint: c.Route},
+func newStream(ctx context.Context, c *pipeline.Call, plugins []*plugin, tokens *restorer, inner llm.Stream) *stream {
+	s := &stream{
+		ctx: ctx, inner: inner, endpoint: c.Route, plugins: plugins, tokens: tokens, editor: editor{endpoint: c.Route},
 		work: work{turn: turn{call: c, reply: true}},
 	}
+	s.work.pass.turn = &s.work.turn
+	return s
 }
 
 // Close closes the reply. What is still held is dropped: nobody is there to read it.
@@ -185,6 +190,9 @@ func (s *stream) push(l *lane, delta []byte, final bool) (text []byte, changed b
 			text, changed, turn = out, true, 1-turn
 		}
 	}
+	if s.tokens != nil {
+		return s.restore(l, text, changed, final)
+	}
 	return text, changed, nil
 }
 
@@ -199,7 +207,7 @@ func (s *stream) step(p *plugin, w *window, delta []byte, flags uint32, out *[]b
 		return delta, false, nil
 	}
 	r := &s.work.pass
-	if err := p.run(s.ctx, &s.work.turn, w, input, flags, r); err != nil || r.answer.refused != nil {
+	if err := p.run(s.ctx, w, input, flags, r); err != nil || r.answer.refused != nil {
 		w.remember(input, p.manifest.Context)
 		if err = p.judge(s.ctx, err, r); err != nil {
 			return nil, false, err
@@ -273,6 +281,10 @@ func (s *stream) whole(c llm.Chunk, t llm.Text) error {
 	w := &s.work
 	w.text = llm.AppendText(w.text[:0], c.Data, t)
 	edits, err := chain(s.ctx, s.plugins, w, flagsOf(t)|abi.FlagReply)
+	if s.tokens != nil && err == nil {
+		s.values = apply(s.values[:0], w.text, edits)
+		edits = compose(edits, s.tokens.edits(s.values))
+	}
 	if err != nil || len(edits) == 0 {
 		return err
 	}

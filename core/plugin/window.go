@@ -20,6 +20,7 @@ func (w *window) reset() { w.past, w.held = w.past[:0], w.held[:0] }
 // A pass is what a plugin made of a piece of text of any length: edits on the input, and how much of its
 // end is held. Its memory is reused.
 type pass struct {
+	turn   *turn // the call that is asked about
 	answer answer
 	edits  []llm.Edit
 	arena  []byte
@@ -45,7 +46,7 @@ func (f *findings) add(kind string) {
 
 // run asks p about input, in pieces that fit its buffer, and moves the window's past on. The window's
 // held is the caller's matter: input begins with it.
-func (p *plugin) run(ctx context.Context, t *turn, w *window, input []byte, flags uint32, r *pass) error {
+func (p *plugin) run(ctx context.Context, w *window, input []byte, flags uint32, r *pass) error {
 	r.edits, r.arena, r.hold = r.edits[:0], r.arena[:0], 0
 	for at := 0; ; {
 		from := runeBefore(input, max(0, at-p.manifest.Context))
@@ -58,7 +59,7 @@ func (p *plugin) run(ctx context.Context, t *turn, w *window, input []byte, flag
 		if end < len(input) {
 			q.flags &^= abi.FlagFinal
 		}
-		if err := p.decide(ctx, t, q, r); err != nil || r.answer.refused != nil {
+		if err := p.decide(ctx, q, r); err != nil || r.answer.refused != nil {
 			return err
 		}
 		p.keep(r, at)
@@ -81,9 +82,9 @@ func (p *plugin) room(input []byte, at, context int) int {
 }
 
 // decide asks about a piece, and once more if more is held than may be.
-func (p *plugin) decide(ctx context.Context, t *turn, q piece, r *pass) error {
+func (p *plugin) decide(ctx context.Context, q piece, r *pass) error {
 	for {
-		if err := p.ask(ctx, t, q, &r.answer); err != nil {
+		if err := p.ask(ctx, r.turn, q, &r.answer); err != nil {
 			return err
 		}
 		switch {

@@ -9,8 +9,8 @@ import (
 // metrics count what the stages decide and how the store does. All labels are from closed sets.
 type metrics struct {
 	decisions    *prometheus.CounterVec   // stage: admit, reserve; outcome: the outcomes below
-	storeSeconds *prometheus.HistogramVec // op: take, settle
-	storeErrors  *prometheus.CounterVec   // op: take, settle
+	storeSeconds *prometheus.HistogramVec // op: take, settle, count
+	storeErrors  *prometheus.CounterVec   // op: take, settle, count
 	breakerOpen  prometheus.Gauge
 	tokens       *prometheus.CounterVec // source: backend, estimate
 	pending      prometheus.Gauge

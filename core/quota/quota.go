@@ -19,6 +19,8 @@ type Quota struct {
 	metrics *metrics
 	settler *settler
 	outage  *outage
+
+	counters *Counters // of plugins
 }
 
 // New opens the store that cfg names; it does not wait for it to answer. reg and log may be nil.
@@ -37,6 +39,7 @@ func New(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Quota, error
 		q.store = store
 	}
 	q.settler = newSettler(q.metrics)
+	q.counters = newCounters(q.store)
 	return q, nil
 }
 

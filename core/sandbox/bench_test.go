@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,68 @@ func BenchmarkEmpty(b *testing.B) {
 	}
 }
 
+// BenchmarkWhole is a call with all that stands round it: an isolated guest of the same owner, taken, called and
+// put back.
+func BenchmarkWhole(b *testing.B) {
+	p := load(b, goGuest(b), Options{WASI: true, Isolate: true})
+	f, ctx := function(b, p, "empty"), context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		g, err := p.GetFor(ctx, "tenant")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := g.Call(ctx, f); err != nil {
+			b.Fatal(err)
+		}
+		p.Put(g)
+	}
+}
+
+// BenchmarkShare is 64 goroutines that scan: on two instances, and on one each.
+func BenchmarkShare(b *testing.B) {
+	const goroutines = 64
+	text := []byte(strings.Repeat(sampleText, 11)[:1024])
+	for _, instances := range []int{2, goroutines} {
+		b.Run(fmt.Sprintf("instances=%d", instances), func(b *testing.B) {
+			p := load(b, goGuest(b), Options{WASI: true, Instances: instances, Limits: Limits{Deadline: time.Second}})
+			buffer, scan := function(b, p, "buffer"), function(b, p, "scan")
+			at := warm(b, p, buffer, instances)
+			b.SetParallelism(goroutines / runtime.GOMAXPROCS(0))
+			b.SetBytes(int64(len(text)))
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					g := get(b, p)
+					g.Write(uint32(at), text)
+					if _, err := g.Call(context.Background(), scan, uint64(len(text))); err != nil {
+						b.Error(err)
+					}
+					p.Put(g)
+				}
+			})
+		})
+	}
+}
+
+// warm makes all instances of a pool, and returns what f gives.
+func warm(b *testing.B, p *Pool, f Func, instances int) (at uint64) {
+	b.Helper()
+	guests := make([]*Guest, instances)
+	for i := range guests {
+		guests[i] = get(b, p)
+		v, err := guests[i].Call(context.Background(), f)
+		if err != nil {
+			b.Fatal(err)
+		}
+		at = v
+	}
+	for _, g := range guests {
+		p.Put(g)
+	}
+	b.ResetTimer()
+	return at
+}
+
 func BenchmarkGetPut(b *testing.B) {
 	p := load(b, goGuest(b), Options{WASI: true})
 	ctx := context.Background()
@@ -33,21 +97,55 @@ func BenchmarkGetPut(b *testing.B) {
 	}
 }
 
+// BenchmarkScan is what the meter costs a scanner, in Go and in C.
 func BenchmarkScan(b *testing.B) {
 	text := []byte(strings.Repeat(sampleText, 11)[:1024])
-	o := Options{WASI: true, Limits: Limits{Deadline: time.Second}}
-	p := load(b, goGuest(b), o)
-	metered := get(b, p)
-	defer p.Put(metered)
-	plain, err := unmetered(b, goGuest(b), o)
+	for _, language := range []struct {
+		name  string
+		guest func(testing.TB) []byte
+	}{{"go", goGuest}, {"c", cGuest}} {
+		b.Run(language.name, func(b *testing.B) {
+			plain, metered := lanes(b, language.guest(b))
+			b.Run("plain", func(b *testing.B) { benchScan(b, plain, text) })
+			b.Run("metered", func(b *testing.B) { benchScan(b, metered, text) })
+		})
+	}
+}
+
+// lanes are two instances of a module: as it is, and metered.
+func lanes(b *testing.B, wasm []byte) (plain, metered *Guest) {
+	b.Helper()
+	o := Options{WASI: true, Limits: Limits{Deadline: time.Minute}}
+	plain, err := unmetered(b, wasm, o)
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, lane := range []struct {
-		name string
-		g    *Guest
-	}{{"plain", plain}, {"metered", metered}} {
-		b.Run(lane.name, func(b *testing.B) { benchScan(b, lane.g, text) })
+	p := load(b, wasm, o)
+	metered = get(b, p)
+	b.Cleanup(func() { p.Put(metered) })
+	return plain, metered
+}
+
+// BenchmarkWork is what the meter costs loops of other shapes.
+func BenchmarkWork(b *testing.B) {
+	for _, language := range []struct {
+		name  string
+		guest func(testing.TB) []byte
+		n     uint64
+	}{{"go", goGuest, 30}, {"c", cGuest, 4096}} {
+		b.Run(language.name, func(b *testing.B) {
+			plain, metered := lanes(b, language.guest(b))
+			for name, g := range map[string]*Guest{"plain": plain, "metered": metered} {
+				b.Run(name, func(b *testing.B) {
+					work, _ := g.pool.Func("work")
+					for b.Loop() {
+						if _, err := g.Call(context.Background(), work, language.n); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
+			}
+		})
 	}
 }
 

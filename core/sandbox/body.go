@@ -37,14 +37,11 @@ func (w *meter) function(r *reader, typ uint32) {
 	if r.err != nil {
 		return
 	}
-	w.locals(r.b[locals:code], groups, s.temps)
-	weight := int64(0)
-	if s.nests {
-		weight = s.weight(len(r.b) - code)
-	}
-	w.enter(s, typ, weight)
-	w.copy(s, code, len(r.b)-1, weight > 0)
-	w.leave(weight)
+	w.fixed = w.fixed || s.fixes
+	w.locals(r.b[locals:code], groups)
+	w.enter(typ, len(r.b)-code)
+	w.copy(code, len(r.b)-1)
+	w.leave(len(r.b) - code)
 }
 
 // readLocals reads the declarations, sets how many locals there are, and returns how many groups they come in.
@@ -69,31 +66,62 @@ func (s *scan) weight(code int) int64 {
 	return 1 + int64(s.locals)/64 + int64(code)/(16<<10)
 }
 
-func (w *meter) locals(declared []byte, groups, temps int) {
-	if temps == 0 {
-		w.out = append(w.out, declared...)
-		return
-	}
+// locals declares what the changes need behind the function's own: first the i32s, then the fuel.
+func (w *meter) locals(declared []byte, groups int) {
+	s := &w.scan
 	old := &reader{b: declared}
 	old.u32()
-	w.u32(uint32(groups + 1))
+	w.u32(uint32(groups) + 2)
 	w.out = append(w.out, declared[old.at:]...)
-	w.u32(uint32(temps))
+	w.u32(uint32(s.temps))
 	w.out = append(w.out, byte(I32))
+	w.u32(uint32(s.scratch()))
+	w.out = append(w.out, byte(I64))
 }
+
+// scratch is how many locals of type i64 the changes need: one, where there is a loop.
+func (s *scan) scratch() int {
+	if s.loops {
+		return 1
+	}
+	return 0
+}
+
+// keeps reports whether the function has its fuel in a local while it runs: it loops, and seldom calls.
+func (s *scan) keeps() bool { return s.loops && !s.nests }
+
+// hand puts the fuel that a function keeps where others find it; fetch takes it back.
+func (w *meter) hand() {
+	if w.scan.keeps() {
+		w.local(opLocalGet, w.kept())
+		w.global(opGlobalSet, w.fuel)
+	}
+}
+
+func (w *meter) fetch() {
+	if w.scan.keeps() {
+		w.global(opGlobalGet, w.fuel)
+		w.local(opLocalSet, w.kept())
+	}
+}
+
+func (w *meter) kept() uint32 { return w.scan.locals + uint32(w.scan.temps) }
 
 // enter charges for a call of a function that calls others, and opens the block that every way out of it leads
 // to the end of. What is due at its end is paid in advance. One that calls nothing owes little, and less than
 // its caller pays for the call and its arguments many times over: it is let off.
-func (w *meter) enter(s *scan, typ uint32, weight int64) {
-	if weight == 0 {
-		return
+func (w *meter) enter(typ uint32, code int) {
+	s := &w.scan
+	if s.nests {
+		w.take(w.fuel, s.leave)
+		w.take(w.depth, s.weight(code))
+		w.tickIf(w.fuel, w.depth)
 	}
-	w.take(w.fuel, s.leave)
-	w.take(w.depth, weight)
-	w.tickIf(w.fuel, w.depth)
-	w.out = append(w.out, opBlock)
-	w.blockType(w.types[typ].Results)
+	w.fetch()
+	if s.nests || s.keeps() {
+		w.out = append(w.out, opBlock)
+		w.blockType(w.types[typ].Results)
+	}
 }
 
 func (w *meter) blockType(results []Type) {
@@ -107,40 +135,132 @@ func (w *meter) blockType(results []Type) {
 	}
 }
 
-func (w *meter) leave(weight int64) {
-	if weight > 0 {
+func (w *meter) leave(code int) {
+	s := &w.scan
+	if s.nests || s.keeps() {
 		w.out = append(w.out, opEnd)
-		w.take(w.depth, -weight)
+	}
+	w.hand()
+	if s.nests {
+		w.take(w.depth, -s.weight(code))
 	}
 	w.out = append(w.out, opEnd)
 }
 
 // copy writes the code from start to end, changed at the sites.
-func (w *meter) copy(s *scan, start, end int, wrapped bool) {
+func (w *meter) copy(start, end int) {
+	s := &w.scan
 	for _, site := range s.sites {
 		w.out = append(w.out, s.r.b[start:site.at]...)
 		start = site.next
-		whole := s.r.b[site.at:site.next]
-		switch site.kind {
-		case siteCharge:
-			w.take(w.fuel, site.value)
-			w.tickIf(w.fuel)
-		case siteFunc:
-			w.u32(w.shift(uint32(site.value)))
-		case siteReturn:
-			if wrapped {
-				w.out = append(w.out, opBr)
-				w.u32(uint32(site.value))
-			} else {
-				w.out = append(w.out, whole...)
-			}
-		case siteGrow:
-			w.grow(s.locals, whole)
-		default:
-			w.bulk(s.locals, site.kind, whole)
-		}
+		w.change(site, s.r.b[site.at:site.next])
 	}
 	w.out = append(w.out, s.r.b[start:end]...)
+}
+
+func (w *meter) change(site site, whole []byte) {
+	switch site.kind {
+	case siteCharge:
+		w.charge(site.value)
+	case siteBack:
+		w.back(uint32(site.label), site.value)
+	case siteBackIf:
+		w.out = append(w.out, opIf, blockEmpty)
+		w.back(uint32(site.label)+1, site.value)
+		w.out = append(w.out, opEnd)
+	case siteFunc:
+		w.u32(w.shift(uint32(site.value)))
+	case siteCall:
+		w.hand()
+		w.out = append(w.out, opCall)
+		w.u32(w.shift(uint32(site.value)))
+		w.fetch()
+	case siteIndirect:
+		w.hand()
+		w.out = append(w.out, whole...)
+		w.fetch()
+	case siteReturn:
+		w.goBack(site, whole)
+	case siteGrow:
+		w.grow(whole)
+	default:
+		w.bulk(site.kind, whole)
+	}
+}
+
+// goBack is a return: out of the block round the body, if there is one.
+func (w *meter) goBack(site site, whole []byte) {
+	if !w.scan.nests && !w.scan.keeps() {
+		w.out = append(w.out, whole...)
+		return
+	}
+	w.out = append(w.out, opBr)
+	w.u32(uint32(site.value))
+}
+
+// charge takes units of fuel in the middle of a function.
+func (w *meter) charge(units int64) {
+	w.amount(func() { w.out = appendS64(append(w.out, opI64Const), units) })
+}
+
+// amount takes fuel, as much as units puts on the stack, and asks the host if it is used up.
+func (w *meter) amount(units func()) {
+	w.spend(units)
+	w.out = append(w.out, opBlock, blockEmpty)
+	w.left()
+	w.out = append(w.out, opI64Const, 0, opI64GeS, opBrIf, 0)
+	w.ask()
+	w.out = append(w.out, opEnd)
+}
+
+// spend takes fuel, as much as units puts on the stack; left then puts there what is left of it.
+func (w *meter) spend(units func()) {
+	s := &w.scan
+	if s.keeps() {
+		w.local(opLocalGet, w.kept())
+	} else {
+		w.global(opGlobalGet, w.fuel)
+	}
+	units()
+	w.out = append(w.out, opI64Sub)
+	switch {
+	case s.keeps():
+		w.local(opLocalSet, w.kept())
+	case s.loops:
+		w.local(opLocalTee, w.kept())
+		w.global(opGlobalSet, w.fuel)
+	default:
+		w.global(opGlobalSet, w.fuel)
+	}
+}
+
+func (w *meter) left() {
+	if w.scan.loops {
+		w.local(opLocalGet, w.kept())
+	} else {
+		w.global(opGlobalGet, w.fuel)
+	}
+}
+
+// ask calls tick.
+func (w *meter) ask() {
+	w.hand()
+	w.out = append(w.out, opCall)
+	w.u32(w.tick)
+	w.fetch()
+}
+
+// back is a br to a loop that pays on its way. While there is fuel, nothing but the jump itself is taken: what a
+// processor pays for is not the subtraction but one more jump.
+func (w *meter) back(label uint32, units int64) {
+	w.spend(func() { w.out = appendS64(append(w.out, opI64Const), units) })
+	w.out = append(w.out, opBlock, blockEmpty)
+	w.left()
+	w.out = append(w.out, opI64Const, 0, opI64LtS, opBrIf, 0)
+	w.local(opBr, label+1)
+	w.out = append(w.out, opEnd)
+	w.ask()
+	w.local(opBr, label)
 }
 
 // take subtracts units from a global.
@@ -174,31 +294,33 @@ func (w *meter) local(op byte, index uint32) {
 }
 
 // grow keeps what memory.grow was asked and what it answered, and tells the host, which charges for it.
-func (w *meter) grow(temp uint32, whole []byte) {
+func (w *meter) grow(whole []byte) {
+	temp := w.scan.locals
 	w.local(opLocalTee, temp)
 	w.out = append(w.out, whole...)
 	w.local(opLocalTee, temp+1)
 	w.local(opLocalGet, temp)
 	w.local(opLocalGet, temp+1)
+	w.hand()
 	w.out = append(w.out, opCall)
 	w.u32(w.grown)
+	w.fetch()
 }
 
 // bulk charges an operation by its length, which is the value on top of the stack before it.
-func (w *meter) bulk(temp uint32, kind siteKind, whole []byte) {
+func (w *meter) bulk(kind siteKind, whole []byte) {
+	temp := w.scan.locals
 	w.local(opLocalTee, temp)
 	w.out = append(w.out, whole...)
-	w.global(opGlobalGet, w.fuel)
-	w.local(opLocalGet, temp)
-	if kind == siteTabGrow { // it may have been refused, whatever the length: charge for no more than a table can hold
-		w.out = appendS64(append(w.out, opI32Const), 2*maxTable-1)
-		w.out = append(w.out, opI32And)
-	}
-	w.out = append(w.out, opI64ExtendU)
-	if kind == siteMemory {
-		w.out = append(w.out, opI64Const, bytesShift, opI64ShrU)
-	}
-	w.out = append(w.out, opI64Sub)
-	w.global(opGlobalSet, w.fuel)
-	w.tickIf(w.fuel)
+	w.amount(func() {
+		w.local(opLocalGet, temp)
+		if kind == siteTabGrow { // it may have been refused, whatever the length: charge for no more than a table can hold
+			w.out = appendS64(append(w.out, opI32Const), 2*maxTable-1)
+			w.out = append(w.out, opI32And)
+		}
+		w.out = append(w.out, opI64ExtendU)
+		if kind == siteMemory {
+			w.out = append(w.out, opI64Const, bytesShift, opI64ShrU)
+		}
+	})
 }

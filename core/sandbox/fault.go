@@ -8,7 +8,7 @@ import (
 // A Kind is why a call into a guest did not return.
 type Kind uint8
 
-// The kinds of Fault. Only Closed and Misuse leave the guest usable.
+// The kinds of Fault. Closed and Misuse leave the guest usable; Busy is of a pool that gave none.
 const (
 	Trap     Kind = iota // the guest did what WebAssembly forbids: unreachable, out of bounds, division by zero …
 	Deadline             // the call's time is up
@@ -20,10 +20,11 @@ const (
 	Canceled             // the caller's context ended
 	Closed               // the pool is closed, or the guest was broken before
 	Misuse               // the caller's mistake: wrong number of arguments, unknown function
+	Busy                 // no instance became free in time
 	kinds                // their number
 )
 
-var kindNames = [kinds]string{"trap", "deadline", "fuel", "depth", "memory", "exit", "host", "canceled", "closed", "misuse"}
+var kindNames = [kinds]string{"trap", "deadline", "fuel", "depth", "memory", "exit", "host", "canceled", "closed", "misuse", "busy"}
 
 // String is the kind's name in metrics and logs.
 func (k Kind) String() string { return kindNames[k] }

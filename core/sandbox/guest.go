@@ -6,6 +6,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 )
 
 const pageSize = 64 << 10 // bytes
@@ -17,10 +18,15 @@ type Guest struct {
 	pool   *Pool
 	module api.Module
 	memory api.Memory // nil if the module has none
+	linear resettable // what lies under it, if the pool isolates owners
 	funcs  []api.Function
 	stack  []uint64
 	call   callContext
 	out    bool
+
+	owner  string // whom the guest serves, or served last
+	served bool   // it has, since it started or was put back
+	origin origin
 
 	host    string // the host function that is running
 	nested  int    // calls of this guest that are running
@@ -30,9 +36,13 @@ type Guest struct {
 	counted int64  // pages that Stats knows of
 	calls   int64  // since the last settle
 	fuel    int64  // likewise
-	console console
-	wasi    wasiState
-	gauge   gauge
+
+	records  [maxRecords]record // likewise
+	recorded int
+	started  bool // calls are recorded
+	console  console
+	wasi     wasiState
+	gauge    gauge
 }
 
 // A callContext carries the guest to its host functions without an allocation. It hides the values of the
@@ -47,24 +57,47 @@ func (*callContext) Value(any) any { return nil }
 func (p *Pool) make(ctx context.Context) (*Guest, error) {
 	g := &Guest{pool: p, funcs: make([]api.Function, len(p.exports)), stack: make([]uint64, p.slots), out: true}
 	g.call = callContext{ctx, g}
-	module, err := p.runtime.InstantiateModule(&g.call, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
-	if err != nil {
+	if err := g.instantiate(); err != nil {
 		return nil, fmt.Errorf("instantiate: %w", err)
 	}
-	g.module = module
-	if p.shape.remembers { // otherwise wazero's answer is a nil that does not compare equal to nil
-		g.memory = module.Memory()
-	}
-	p.made.Add(1)
-	p.alive.Add(1)
+	p.mu.Lock()
+	p.made++
+	p.alive++
+	p.mu.Unlock()
 	if err := g.start(ctx); err != nil {
-		g.settle()
+		p.mu.Lock()
+		p.settle(g)
+		p.mu.Unlock()
 		p.discard(g)
 		return nil, err
 	}
 	g.gauge.ready(&p.options.Limits)
 	g.pages = g.MemorySize() / pageSize
+	g.remember()
+	g.started = true
 	return g, nil
+}
+
+func (g *Guest) instantiate() (err error) {
+	p := g.pool
+	ctx := context.Context(&g.call)
+	if p.options.Isolate {
+		ctx = experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(func(_, most uint64) experimental.LinearMemory {
+			g.linear = newMemory(most)
+			return g.linear
+		}))
+	}
+	g.module, err = p.runtime.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		if g.linear != nil {
+			g.linear.Free() // wazero forgets it
+		}
+		return err
+	}
+	if p.shape.remembers { // otherwise wazero's answer is a nil that does not compare equal to nil
+		g.memory = g.module.Memory()
+	}
+	return nil
 }
 
 // start does what must be done once before a guest is called: the module's start function, which the meter has
@@ -103,7 +136,7 @@ func (g *Guest) Call(ctx context.Context, f Func, args ...uint64) (uint64, error
 	fn, stack := g.enter(ctx, f)
 	clear(stack[copy(stack, args):])
 	err := fn.CallWithStack(&g.call, stack)
-	g.leave()
+	g.leave(f)
 	if err != nil {
 		return 0, g.fail(f, err)
 	}
@@ -147,13 +180,18 @@ func (g *Guest) enter(ctx context.Context, f Func) (api.Function, []uint64) {
 	return g.funcs[f.index-1], g.stack
 }
 
-func (g *Guest) leave() {
+func (g *Guest) leave(f Func) {
 	g.nested--
-	if g.nested == 0 {
-		g.fuel += g.gauge.used()
-		g.call.Context = context.Background()
-		g.console.flush(g.pool.options.Log)
+	if g.nested > 0 {
+		return
 	}
+	used := g.gauge.used()
+	g.fuel += used
+	if g.started {
+		g.record(record{f.index - 1, used, now() - g.gauge.began})
+	}
+	g.call.Context = context.Background()
+	g.console.flush(g.pool.options.Log)
 }
 
 // fail says why a call has ended with err.
@@ -197,6 +235,9 @@ func (g *Guest) MemorySize() uint32 {
 	return g.memory.Size()
 }
 
+// Func returns the handle of an exported function, as Pool.Func does: Options.Start needs it before there is a pool.
+func (g *Guest) Func(name string) (Func, bool) { return g.pool.Func(name) }
+
 // Context is the context of the running call, for host functions that wait.
 func (g *Guest) Context() context.Context { return g.call.Context }
 
@@ -214,14 +255,4 @@ func (g *Guest) stop(k Kind, err error) {
 	if g.stopped == nil {
 		g.stopped = &Fault{Kind: k, Err: err}
 	}
-}
-
-// settle adds what the guest has used to its pool's counts.
-func (g *Guest) settle() {
-	p := g.pool
-	p.calls.Add(g.calls)
-	p.fuel.Add(g.fuel)
-	pages := int64(g.MemorySize() / pageSize)
-	p.pages.Add(pages - g.counted)
-	g.calls, g.fuel, g.counted = 0, 0, pages
 }

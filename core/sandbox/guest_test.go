@@ -3,6 +3,8 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,14 +14,17 @@ import (
 	"time"
 )
 
-var buildGuest = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "sandbox-guest")
+var buildGuest = sync.OnceValues(func() ([]byte, error) { return buildGo("./testdata/guest") })
+
+// buildGo builds a folder of Go into a module.
+func buildGo(dir string) ([]byte, error) {
+	tmp, err := os.MkdirTemp("", "sandbox-guest")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	out := filepath.Join(dir, "guest.wasm")
-	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", out, "./testdata/guest")
+	defer os.RemoveAll(tmp)
+	out := filepath.Join(tmp, "guest.wasm")
+	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", out, dir)
 	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -27,7 +32,34 @@ var buildGuest = sync.OnceValues(func() ([]byte, error) {
 		return nil, &exec.Error{Name: stderr.String(), Err: err}
 	}
 	return os.ReadFile(out)
+}
+
+var buildCGuest = sync.OnceValues(func() ([]byte, error) {
+	tmp, err := os.MkdirTemp("", "sandbox-guest")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	out := filepath.Join(tmp, "scan.wasm")
+	cmd := exec.Command("clang", "--target=wasm32", "-O2", "-nostdlib", "-fno-builtin", "-Wl,--no-entry", "-o", out, "testdata/c/scan.c")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, text)
+	}
+	return os.ReadFile(out)
 })
+
+// cGuest is the module of testdata/c. Without a C compiler for Wasm the test is skipped, and says so.
+func cGuest(t testing.TB) []byte {
+	t.Helper()
+	wasm, err := buildCGuest()
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skipf("SKIPPED %s: clang is not installed (Debian: clang lld)", t.Name())
+	}
+	if err != nil {
+		t.Fatalf("build testdata/c: %v", err)
+	}
+	return wasm
+}
 
 // goGuest is the module of testdata/guest, built by the Go toolchain once.
 func goGuest(t testing.TB) []byte {

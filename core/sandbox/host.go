@@ -119,7 +119,6 @@ func newHostCall(h HostFunc) hostCall {
 // Call runs the function for the guest whose call this is, and ends the call if the function asked for it.
 func (c hostCall) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	g := ctx.(*callContext).guest
-	g.gauge.clock()
 	for _, i := range c.narrow {
 		stack[i] = uint64(uint32(stack[i]))
 	}

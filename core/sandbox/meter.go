@@ -3,20 +3,24 @@ package sandbox
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // The meter rewrites a module so that it counts its own fuel and depth:
 //
 //   - two mutable i64 globals are added behind the module's own: the fuel left until the host is asked again,
 //     and the number of calls that may still nest;
-//   - each loop's header, each function that calls others, and straight code where it is long, take the cost
-//     of what has run from the fuel (see scan.go);
+//   - each branch back to a loop, each function that calls others, and straight code where it is long, take the
+//     cost of what has run from the fuel (see scan.go);
+//   - a function that loops and calls nothing keeps the fuel in a local while it runs. If it traps, what it spent
+//     since is not told;
 //   - a function that calls others takes its weight from the depth when it is entered and gives it back when it
 //     is left: its body becomes a block, and return a branch out of it;
 //   - bulk operations pay by length once they have succeeded, so that they trap as they would have;
 //   - where fuel or depth falls below zero, the imported function tick is called: the host refills the fuel or
 //     ends the call. After memory.grow, the imported function grown is told;
-//   - the start function becomes an export, so that the host can run it under the same limits.
+//   - the start function becomes an export, so that the host can run it under the same limits, and so do the
+//     mutable globals, so that it can put them back (see isolate.go).
 //
 // What is added can be named by nothing in the module, because every index in it is checked against what it
 // had before. Custom sections are dropped but for the names of functions.
@@ -51,10 +55,23 @@ type meter struct {
 	tickType, grownType uint32
 	blockTypes          map[string]uint32 // types that take nothing, by their results
 	scan                scan
+
+	// What it takes to put an instance back to its start (see isolate.go).
+	fixed   bool     // it cannot be
+	mutable []uint32 // the indices of the module's own mutable globals
 }
 
 // metered returns the rewritten module.
 func metered(wasm []byte) ([]byte, error) {
+	w, err := rewritten(wasm)
+	if err != nil {
+		return nil, err
+	}
+	return w.out, nil
+}
+
+// rewritten returns a meter that has done its work.
+func rewritten(wasm []byte) (*meter, error) {
 	m, err := decode(wasm)
 	if err != nil {
 		return nil, err
@@ -70,7 +87,7 @@ func metered(wasm []byte) ([]byte, error) {
 	if err := w.rewrite(); err != nil {
 		return nil, err
 	}
-	return w.out, nil
+	return w, nil
 }
 
 // check refuses what wazero would take, but at a price that no guest may ask for.
@@ -81,7 +98,7 @@ func (w *meter) check() error {
 		}
 	}
 	for _, x := range w.exports {
-		if x.name == fuelExport || x.name == depthExport || x.name == startExport {
+		if x.name == fuelExport || x.name == depthExport || x.name == startExport || strings.HasPrefix(x.name, globalExport) {
 			return fmt.Errorf("export %q has a name that the sandbox keeps for itself", x.name)
 		}
 	}

@@ -64,6 +64,14 @@ func (o outcome) differs(p outcome) string {
 
 var differ = Options{Hosts: testHosts, Limits: Limits{Deadline: time.Minute, Startup: time.Minute, Memory: 16, Depth: 100_000}}
 
+// stepsLeft is the count of calls and times round loops that a generated module may still make.
+func stepsLeft(g *Guest) int32 {
+	if v := g.module.ExportedGlobal("steps"); v != nil {
+		return int32(v.Get())
+	}
+	return 0
+}
+
 // compare runs a module as it is and metered. It returns false if wazero does not take it as it is.
 func compare(t testing.TB, wasm []byte, name string) bool {
 	t.Helper()
@@ -88,8 +96,15 @@ func compare(t testing.TB, wasm []byte, name string) bool {
 	}
 	g := get(t, p)
 	defer p.Put(g)
-	if d := run(g, name).differs(run(before, name)); d != "" {
+	at := stepsLeft(g)
+	after := run(g, name)
+	used := g.Used()
+	if d := after.differs(run(before, name)); d != "" {
 		t.Fatalf("differs in %s: metered against plain", d)
+	}
+	// A function that calls none is let off what is due at its end, and run has no caller who has paid for that.
+	if taken := at - stepsLeft(g); after.err == "" && 2*used+16 < uint64(taken) {
+		t.Fatalf("%d calls and times round loops used %d units", taken, used)
 	}
 	return true
 }

@@ -6,6 +6,11 @@
 // rewritten when it is loaded (see meter.go): it counts its own fuel and call depth, and asks the host every
 // few thousand instructions whether it may go on.
 //
+// A pool has a fixed number of instances. Who finds them all in use waits in turn, as long as its context and
+// Options.Wait allow. With Options.Isolate a guest that served one owner is put back to what it was when it had
+// started before Pool.GetFor hands it to another (see isolate.go), so that nothing which one tenant's text left in
+// its memory can reach another tenant. Pool.Stats tells what the calls of each function cost (see profile.go).
+//
 // Close guests (Put) before their Pool, and every Pool before its Engine.
 package sandbox
 
@@ -88,10 +93,14 @@ type Options struct {
 	Name      string // in errors
 	Limits    Limits
 	Hosts     []HostFunc
-	WASI      bool // provide stub WASI: no files, no network, no arguments, no environment
-	Clock     bool // WASI's clocks are real; otherwise they only count readings
-	Random    bool // WASI's random is real; otherwise it is the same sequence in every instance
-	Instances int  // most instances at a time; 0: GOMAXPROCS
+	WASI      bool          // provide stub WASI: no files, no network, no arguments, no environment
+	Clock     bool          // WASI's clocks are real; otherwise they only count readings
+	Random    bool          // WASI's random is real; otherwise it is the same sequence in every instance
+	Instances int           // most instances at a time; 0: GOMAXPROCS
+	Wait      time.Duration // longest wait for one of them to become free; 0: as long as the context lasts
+	// Isolate puts a guest that has served one owner back to what it was when it had started before it is handed
+	// to another (see Pool.GetFor), so that nothing of the one can reach the other.
+	Isolate bool
 	// Start is run on each new instance after its start function and _initialize, each of its calls bounded by
 	// Limits.Startup as theirs are; an error discards the instance. nil: nothing.
 	Start func(context.Context, *Guest) error

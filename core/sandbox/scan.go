@@ -5,19 +5,24 @@ type site struct {
 	kind  siteKind
 	at    int   // where the copied bytes end
 	next  int   // where copying goes on
-	value int64 // of a charge: its units; of a call or ref.func: the function's index; of a return: the blocks open round it
+	label int   // of a branch back: which
+	value int64 // of a charge or a branch back: its units; of a call or ref.func: the function's index; of a return: the blocks open round it
 }
 
 type siteKind byte
 
 const (
-	siteCharge  siteKind = iota // behind a loop's header, or in the middle of long straight code
-	siteFunc                    // an index of a function
-	siteReturn                  // a whole return instruction
-	siteGrow                    // a whole memory.grow
-	siteMemory                  // a whole memory.init, memory.copy or memory.fill
-	siteTable                   // a whole table.init, table.copy or table.fill
-	siteTabGrow                 // a whole table.grow
+	siteCharge   siteKind = iota // before or behind a loop's header, before a br_table, or in the middle of long straight code
+	siteBack                     // a whole br to a loop
+	siteBackIf                   // a whole br_if to a loop
+	siteFunc                     // an index of a function
+	siteCall                     // a whole call
+	siteIndirect                 // a whole call_indirect
+	siteReturn                   // a whole return instruction
+	siteGrow                     // a whole memory.grow
+	siteMemory                   // a whole memory.init, memory.copy or memory.fill
+	siteTable                    // a whole table.init, table.copy or table.fill
+	siteTabGrow                  // a whole table.grow
 )
 
 // A scan reads one function body, checks that it names nothing that only the meter's additions would make
@@ -25,8 +30,11 @@ const (
 //
 // What is paid at a charge is the dearest way that leads there from the charges before it. Between charges
 // control only goes forward, so one pass over the code finds it: due is the dearest unpaid way to where the
-// scan is, a block's label keeps the dearest of the branches to it, and a loop's header pays for the dearest of
-// the branches back. Nothing that runs is left unpaid, and no charge is larger than straight plus one instruction.
+// scan is, and a block's label keeps the dearest of the branches to it. A branch back to a loop pays what has come
+// due since the loop was entered, so that round after round no more is unpaid in its header than at first; that
+// costs less than to pay in the header, as what follows is a jump that is taken in any case.
+// Where values travel on that branch the header pays, for the dearest of the branches back. Nothing that runs is
+// left unpaid, and no charge is larger than straight plus one instruction.
 type scan struct {
 	r      *reader
 	m      *module
@@ -38,6 +46,8 @@ type scan struct {
 	dead   bool // the code is never reached
 	leave  int64
 	nests  bool // calls what may call on: not just imports
+	loops  bool
+	fixes  bool // changes a table, or drops a segment
 	temps  int  // locals of type i32 that the changes need
 }
 
@@ -45,6 +55,7 @@ type scan struct {
 type block struct {
 	op     byte
 	header int   // of a loop: the site of its charge
+	free   bool  // of a loop: its header charges nothing, the branches back do
 	enter  int64 // due where it was opened, for else
 	dead   bool  // where it was opened
 	join   int64 // the dearest branch to its end
@@ -54,6 +65,7 @@ type block struct {
 const (
 	straight  = 100    // units of code that may run before it is charged
 	maxLocals = 50_000 // of one function, as in browsers
+	before    = 20     // units that may be unpaid where a loop is entered
 	maxBlocks = 10_000 // open at one place; the compiler's time grows with its square
 )
 
@@ -74,7 +86,7 @@ func (s *scan) body() {
 }
 
 func (s *scan) note(kind siteKind, at int, value int64) {
-	s.sites = append(s.sites, site{kind, at, s.r.at, value})
+	s.sites = append(s.sites, site{kind: kind, at: at, next: s.r.at, value: value})
 }
 
 // instruction scans one, and puts a charge before it if too much is due.
@@ -125,13 +137,10 @@ func (s *scan) control(op byte, at int) {
 	case opEnd:
 		s.close()
 	case opBr, opBrIf:
-		s.label()
+		s.jump(op, at)
 		s.dead = s.dead || op == opBr
 	case opBrTable:
-		for range s.r.count() {
-			s.label()
-		}
-		s.label()
+		s.table(at)
 		s.dead = true
 	default:
 		s.unknown(op, at)
@@ -140,17 +149,30 @@ func (s *scan) control(op byte, at int) {
 
 func (s *scan) open(op byte) {
 	at := s.r.at
-	s.blockType()
-	b := block{op: op, enter: s.due, dead: s.dead}
+	params := s.blockType()
+	b := block{op: op, dead: s.dead}
 	if op == opLoop {
-		b.header = len(s.sites)
-		s.note(siteCharge, s.r.at, max(s.due, 1))
-		s.due = 0
+		s.loops = true
+		b.free = params == 0
+		if !b.free {
+			b.header = len(s.sites)
+			s.note(siteCharge, s.r.at, max(s.due, 1))
+			s.due = 0
+		} else if s.due > before && !s.dead {
+			s.pay(at - 1)
+		}
 	}
+	b.enter = s.due
 	if len(s.blocks) > maxBlocks {
 		s.r.fail("more than %d blocks open at byte %d", maxBlocks, at)
 	}
 	s.blocks = append(s.blocks, b)
+}
+
+// pay charges what is due before the instruction at that offset.
+func (s *scan) pay(at int) {
+	s.sites = append(s.sites, site{kind: siteCharge, at: at, next: at, value: max(s.due, 1)})
+	s.due = 0
 }
 
 func (s *scan) otherwise(at int) {
@@ -182,41 +204,82 @@ func (s *scan) close() {
 
 // branch notes what is due when control goes to the label of the block with that number, counted from inside.
 func (s *scan) branch(label int) {
-	if s.dead {
-		return
-	}
 	b := &s.blocks[len(s.blocks)-1-label]
-	if b.op == opLoop {
+	switch {
+	case s.dead, b.free: // a branch back has paid
+	case b.op == opLoop:
 		header := &s.sites[b.header]
 		header.value = max(header.value, s.due)
-		return
+	default:
+		b.join, b.joined = max(b.join, s.due), true
 	}
-	b.join, b.joined = max(b.join, s.due), true
 }
 
-func (s *scan) label() {
-	n := index(s.r, "block round the branch with number", len(s.blocks))
-	if s.r.err == nil {
-		s.branch(int(n))
+// label reads the number of a block round the branch.
+func (s *scan) label() int {
+	return int(index(s.r, "block round the branch with number", len(s.blocks)))
+}
+
+// back reports whether a branch to the label pays for itself.
+func (s *scan) back(label int) bool {
+	return s.r.err == nil && !s.dead && s.blocks[len(s.blocks)-1-label].free
+}
+
+func (s *scan) jump(op byte, at int) {
+	label := s.label()
+	if s.r.err != nil {
+		return
+	}
+	if s.back(label) {
+		kind := siteBack
+		if op == opBrIf {
+			kind = siteBackIf
+		}
+		units := max(s.due-s.blocks[len(s.blocks)-1-label].enter, 1)
+		s.sites = append(s.sites, site{kind: kind, at: at, next: s.r.at, label: label, value: units})
+	}
+	s.branch(label)
+}
+
+// table scans a br_table, which pays before it if any of its ways leads back.
+func (s *scan) table(at int) {
+	n, start, pays := s.r.count()+1, s.r.at, false
+	for range n {
+		pays = s.back(s.label()) || pays
+	}
+	if s.r.err != nil {
+		return
+	}
+	if pays {
+		s.pay(at)
+	}
+	s.r.at = start
+	for range n {
+		s.branch(s.label())
 	}
 }
 
 // blockType reads a block's type: one byte for none or a single result, or the index of a function type.
-// Longer spellings of the one-byte forms are refused, so that wazero cannot read them differently.
-func (s *scan) blockType() {
+// Longer spellings of the one-byte forms are refused, so that wazero cannot read them differently. It returns
+// how many values the block takes.
+func (s *scan) blockType() int {
 	r, at := s.r, s.r.at
 	if r.at >= len(r.b) {
 		r.truncated()
-		return
+		return 0
 	}
 	if c := r.b[at]; c == blockEmpty || typeNames[Type(c)] != "" {
 		r.at++
-		return
+		return 0
 	}
 	index := s.m.typeIndex(r)
 	if r.err == nil && r.b[r.at-1]&0x40 != 0 {
 		r.fail("unknown block type %d at byte %d", index, at)
 	}
+	if r.err != nil {
+		return 0
+	}
+	return len(s.m.types[index].Params)
 }
 
 func (s *scan) function(op byte) {
@@ -224,119 +287,19 @@ func (s *scan) function(op byte) {
 	if op == opCallIndirect {
 		s.m.typeIndex(s.r)
 		s.r.u32()
+		s.note(siteIndirect, at-1, 0)
 		s.nests = true
 		return
 	}
 	f := s.m.funcIndex(s.r)
-	s.note(siteFunc, at, int64(f))
 	if op == opRefFunc {
+		s.note(siteFunc, at, int64(f))
 		return
 	}
+	s.note(siteCall, at-1, int64(f))
 	if int(f) >= s.m.imported {
 		s.nests = true
 	} else {
 		s.due += costHostCall
 	}
-}
-
-func (s *scan) immediate(op byte, at int) {
-	r := s.r
-	switch op {
-	case opSelectTyped:
-		if r.byte() != 1 {
-			r.fail("select with other than one type at byte %d", at)
-		}
-		r.valtype()
-	case opLocalGet, opLocalSet, opLocalTee:
-		index(r, "local", int(s.locals))
-	case opGlobalGet, opGlobalSet:
-		index(r, "global", int(s.m.globals))
-	case opTableGet, opTableSet:
-		r.u32()
-	case opMemorySize, opMemoryGrow:
-		s.zero(at)
-		if op == opMemoryGrow {
-			s.note(siteGrow, at, 0)
-			s.temps = 2
-		}
-	case opI32Const, opI64Const, opF32Const, opF64Const:
-		r.constant(op)
-	case opRefNull:
-		r.reftype()
-	default:
-		s.unknown(op, at)
-	}
-}
-
-// zero reads the index of a memory, which must be 0 in a single byte.
-func (s *scan) zero(at int) {
-	if s.r.byte() != 0 {
-		s.r.fail("more than one memory at byte %d", at)
-	}
-}
-
-func (s *scan) misc(at int) {
-	r := s.r
-	switch op := r.byte(); {
-	case op < miscMemoryInit: // saturating truncation
-	case op == miscDataDrop, op == miscElemDrop, op == miscTableSize:
-		r.u32()
-	case op <= miscMemoryFill:
-		s.memory(op, at)
-	case op <= miscTableFill:
-		r.u32()
-		if op == miscTableInit || op == miscTableCopy {
-			r.u32()
-		}
-		kind := siteTable
-		if op == miscTableGrow {
-			kind = siteTabGrow
-		}
-		s.bulk(kind, at)
-	default:
-		r.fail("opcode 0xfc %#x at byte %d: not part of WebAssembly 2.0", op, at)
-	}
-}
-
-func (s *scan) memory(op byte, at int) {
-	if op == miscMemoryInit {
-		s.r.u32()
-	}
-	s.zero(at)
-	if op == miscMemoryCopy {
-		s.zero(at)
-	}
-	s.bulk(siteMemory, at)
-}
-
-func (s *scan) bulk(kind siteKind, at int) {
-	s.note(kind, at, 0)
-	s.temps = max(s.temps, 1)
-}
-
-// vector scans an instruction behind the prefix 0xfd. wazero reads the opcode as one byte and the second one,
-// which is always 1 for opcodes from 128, as a nop; anything else there it would read differently from us.
-func (s *scan) vector(at int) {
-	r := s.r
-	op := r.byte()
-	if op >= 0x80 && r.byte() != 1 {
-		r.fail("opcode 0xfd %#x at byte %d: not part of WebAssembly 2.0", op, at)
-	}
-	switch {
-	case op <= vecStore, op == vecLoadZero-1, op == vecLoadZero:
-		r.u32()
-		r.u32()
-	case op == vecConst, op == vecShuffle:
-		r.take(16)
-	case op >= vecLaneFirst && op <= vecLaneLast:
-		r.byte()
-	case op >= vecLoadLane && op <= vecStoreLane:
-		r.u32()
-		r.u32()
-		r.byte()
-	}
-}
-
-func (s *scan) unknown(op byte, at int) {
-	s.r.fail("opcode %#x at byte %d: %s", op, at, unsupported(op))
 }

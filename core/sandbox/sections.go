@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 func (w *meter) typeSection(r *reader) {
@@ -50,18 +51,35 @@ func (w *meter) tableSection(r *reader) {
 func (w *meter) globalSection(r *reader) {
 	n := r.count()
 	w.u32(uint32(n + 2))
-	for range n {
-		w.out = append(w.out, byte(r.valtype()), r.byte())
+	for i := range n {
+		t, mutable := r.valtype(), r.byte()
+		w.out = append(w.out, byte(t), mutable)
 		w.expression(r)
+		if mutable != 0 {
+			w.saves(w.globals-uint32(n-i), t)
+		}
 	}
 	for range 2 {
 		w.out = append(w.out, byte(I64), 1, opI64Const, 0, opEnd)
 	}
 }
 
+// saves notes a global that must be put back, or that the host cannot do it.
+func (w *meter) saves(global uint32, t Type) {
+	number := t == I32 || t == I64 || t == F32 || t == F64
+	if !number || len(w.mutable) == maxGlobals {
+		w.fixed = true
+		return
+	}
+	w.mutable = append(w.mutable, global)
+}
+
 func (w *meter) exportSection(r *reader) {
 	r.at = len(r.b)
 	all := append(slices.Clone(w.exports), exported{fuelExport, ExternGlobal, w.fuel}, exported{depthExport, ExternGlobal, w.depth})
+	for _, i := range w.mutable {
+		all = append(all, exported{globalExport + strconv.Itoa(int(i)), ExternGlobal, i})
+	}
 	if w.start >= 0 {
 		all = append(all, exported{startExport, ExternFunc, uint32(w.start)})
 	}

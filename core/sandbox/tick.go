@@ -25,8 +25,9 @@ const (
 // A gauge is one guest's account of the call that is running. Times are since processStart.
 type gauge struct {
 	fuel, depth api.MutableGlobal
-	granted     int64         // fuel handed out to this call, what is left in the guest's global included
-	deadline    time.Duration // 0: the call has not ticked yet, and no clock was read for it
+	granted     int64 // fuel handed out to this call, what is left in the guest's global included
+	began       time.Duration
+	deadline    time.Duration
 	yielded     time.Duration
 	refused     bool // memory.grow has failed in this guest
 	// The limits of this call: those of start-up are others.
@@ -41,35 +42,29 @@ var (
 	errMemory   = errors.New("memory was refused")
 )
 
-// begin readies the account for a call. No clock is read: a call that is over before its first tick is over in
-// time.
+// now is the time since the process began, read from the monotonic clock alone.
+func now() time.Duration { return time.Since(processStart) }
+
+// begin readies the account for a call.
 func (u *gauge) begin() {
 	u.granted = slice
 	if u.most > 0 {
 		u.granted = min(slice, u.most)
 	}
 	u.fuel.Set(uint64(u.granted))
-	u.deadline = 0
+	u.began = now()
+	u.deadline = u.began + u.limit
+	u.yielded = u.began
 }
 
 // used is the fuel that the running call has used.
 func (u *gauge) used() int64 { return u.granted - int64(u.fuel.Get()) }
 
-// clock starts the call's time if nothing has yet, and returns now.
-func (u *gauge) clock() time.Duration {
-	now := time.Since(processStart)
-	if u.deadline == 0 {
-		u.deadline = now + u.limit
-		u.yielded = now
-	}
-	return now
-}
-
 // tick is what a guest calls when its fuel or its depth has fallen below zero. It ends the call or gives it
 // more fuel.
 func tick(g *Guest, _ []uint64) {
 	u := &g.gauge
-	now, used := u.clock(), u.used()
+	now, used := now(), u.used()
 	switch {
 	case int64(u.depth.Get()) < 0:
 		g.stop(Depth, fmt.Errorf("%w: the limit is %d", errDepth, g.pool.options.Limits.Depth))
@@ -94,10 +89,10 @@ func (u *gauge) refill(used int64) {
 	u.fuel.Set(uint64(give))
 }
 
-func (u *gauge) yield(now time.Duration) {
-	if now-u.yielded >= yieldEvery {
+func (u *gauge) yield(at time.Duration) {
+	if at-u.yielded >= yieldEvery {
 		runtime.Gosched()
-		u.yielded = time.Since(processStart)
+		u.yielded = now()
 	}
 }
 
@@ -136,7 +131,7 @@ func (u *gauge) attach(m api.Module, l *Limits) error {
 func (u *gauge) ready(l *Limits) { u.limit, u.most = l.Deadline, int64(min(l.Fuel, math.MaxInt64)) }
 
 // Remaining is how much of the running call's time is left, for host functions that wait.
-func (g *Guest) Remaining() time.Duration { return g.gauge.deadline - time.Since(processStart) }
+func (g *Guest) Remaining() time.Duration { return g.gauge.deadline - now() }
 
 // Used is the fuel that the call which is running, or the last one, has used.
 func (g *Guest) Used() uint64 { return uint64(g.gauge.used()) }

@@ -90,9 +90,6 @@ func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
 	for name, value := range c.Decision.Headers {
 		h.Set(name, value)
 	}
-	for name, values := range c.Headers {
-		h[name] = values
-	}
 	p.stream = first.Kind != llm.Body
 	if p.stream {
 		delete(h, "Content-Length")
@@ -103,6 +100,11 @@ func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
 	}
 	if c.Outcome.Backend != "" {
 		h["X-Nexus-Backend"] = []string{c.Outcome.Backend}
+	}
+	for name, values := range c.Headers {
+		if h[name] = values; len(values) == 0 {
+			delete(h, name)
+		}
 	}
 	p.renew()
 	p.x.w.WriteHeader(reply.Status)

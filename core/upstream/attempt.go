@@ -183,6 +183,9 @@ func appendHead(dst []byte, c *pipeline.Call, b *backend, length int) []byte {
 	if c.Trace.State != "" {
 		dst = append(append(dst, "\r\nTracestate: "...), c.Trace.State...)
 	}
+	if len(c.Forward) > 0 {
+		dst = appendForward(dst, c.Forward, b.header)
+	}
 	dst = append(dst, "\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(length), 10)
 	return append(dst, "\r\n\r\n"...)
@@ -230,14 +233,15 @@ func settleWhole(c *pipeline.Call, view *llm.View) {
 	if c.Outcome.Counted {
 		return
 	}
-	c.Outcome.Usage.Prompt = estimatePrompt(c.Request)
+	c.Outcome.Usage.Prompt = estimatePrompt(c)
 	for _, t := range view.Texts {
 		c.Outcome.Usage.Completion += int64(t.At.Len()+3) / 4
 	}
 }
 
-func estimatePrompt(r *llm.Request) int64 {
-	var n int64
+func estimatePrompt(c *pipeline.Call) int64 {
+	r, s := c.Request, &c.System
+	n := llm.EstimateTokens([]byte(s.Before)) + llm.EstimateTokens([]byte(s.Replace)) + llm.EstimateTokens([]byte(s.After))
 	for _, t := range r.Texts {
 		n += llm.EstimateTokens(r.Body[t.At.Start:t.At.End])
 	}

@@ -67,10 +67,14 @@ func patchModel(patch *llm.Patch, c *pipeline.Call, p *pool) {
 }
 
 func patchTexts(patch *llm.Patch, c *pipeline.Call) error {
-	if c.Decision.Mask.Profile == "none" {
-		return nil
+	var edits []pipeline.TextEdits
+	if c.Decision.Mask.Profile != "none" {
+		edits = c.Edits
 	}
-	for _, te := range c.Edits {
+	if c.System != (pipeline.System{}) {
+		edits = withSystem(patch, c, edits)
+	}
+	for _, te := range edits {
 		if err := patch.EditText(c.Request.Body, c.Request.Texts[te.Text], te.Edits); err != nil {
 			return fmt.Errorf("upstream: apply the plugins' edits to text %d: %w", te.Text, err)
 		}

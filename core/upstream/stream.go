@@ -186,7 +186,16 @@ func (s *stream) passDone(chunk llm.Chunk) (llm.Chunk, error) {
 	}
 	s.ended = true
 	s.tail = time.Now().Add(endWait)
+	s.guess()
 	return chunk, nil
+}
+
+// guess estimates the prompt where no backend counted: the engine has read it, whatever it told of it. Plugins are
+// told of it before the end is.
+func (s *stream) guess() {
+	if o := &s.call.Outcome; !o.Counted {
+		o.Usage.Prompt = estimatePrompt(s.call)
+	}
 }
 
 // aborted reports whether a choice ends because the engine gave up.
@@ -223,6 +232,7 @@ func (s *stream) finish(err error) (llm.Chunk, error) {
 // conclude ends a whole answer, with the [DONE] that a backend may have left out.
 func (s *stream) conclude() (llm.Chunk, error) {
 	s.err = io.EOF
+	s.guess()
 	if !s.ended && s.call.Route != llm.Responses {
 		return llm.Chunk{Raw: doneEvent, Kind: llm.Done}, nil
 	}
@@ -329,9 +339,7 @@ func (s *stream) Close() error {
 		s.watch.drop()
 	}
 	s.reader.Release()
-	if o := &s.call.Outcome; !o.Counted { // the engine has read the prompt, whatever it told of it
-		o.Usage.Prompt = estimatePrompt(s.call.Request)
-	}
+	s.guess()
 	s.done(s.finished)
 	return nil
 }

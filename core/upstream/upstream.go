@@ -90,9 +90,14 @@ func (u *Upstream) Handle(ctx context.Context, c *pipeline.Call) (*llm.Reply, er
 	return last.answer(ctx)
 }
 
-// targets lists the pools to ask: the decision's, else every pool that serves the model.
+// targets lists the pools to ask: the decision's, else the one that a plugin chose, else every pool that serves
+// the model.
 func (u *Upstream) targets(c *pipeline.Call) ([]*pool, error) {
-	if len(c.Decision.Targets) == 0 {
+	switch {
+	case len(c.Decision.Targets) > 0:
+	case c.Pool != "":
+		return u.chosen(c)
+	default:
 		return u.serving(c)
 	}
 	pools := make([]*pool, 0, len(c.Decision.Targets))
@@ -109,6 +114,15 @@ func (u *Upstream) targets(c *pipeline.Call) ([]*pool, error) {
 		pools[0] = first
 	}
 	return pools, nil
+}
+
+// chosen is the pool that a plugin chose.
+func (u *Upstream) chosen(c *pipeline.Call) ([]*pool, error) {
+	i := slices.IndexFunc(u.pools, func(p *pool) bool { return p.name == c.Pool })
+	if i < 0 {
+		return nil, fmt.Errorf("upstream: a plugin chose the pool %q, which is not configured", c.Pool)
+	}
+	return u.pools[i : i+1 : i+1], nil
 }
 
 // draw picks a target by weight, the first when none has a weight.

@@ -42,8 +42,8 @@ func (v Value) Int() (n int, ok bool) {
 }
 
 // EachSetting calls f for every member of a configuration, a JSON object whose values are texts,
-// numbers, truths or lists of texts. It is read without encoding/json, which alone would double a
-// plugin's size and start.
+// numbers, truths or lists of texts; ParseJSON reads deeper ones. It is read without encoding/json, which alone would
+// double a plugin's size and start.
 func EachSetting(config []byte, f func(key string, value Value) error) error {
 	r := reader{b: config}
 	if r.peek() == 0 {
@@ -179,8 +179,7 @@ func (r *reader) string() (string, bool) {
 	return "", false
 }
 
-// escape reads what follows a backslash. The host writes characters beyond ASCII as they are, so that
-// surrogates need no pairing here: one that comes alone becomes U+FFFD, as everywhere in Go.
+// escape reads what follows a backslash.
 func (r *reader) escape(s []byte) ([]byte, bool) {
 	if r.i >= len(r.b) {
 		return s, false
@@ -206,20 +205,37 @@ func (r *reader) escape(s []byte) ([]byte, bool) {
 	return s, false
 }
 
+// rune reads the digits of \u, and those of the second half of a pair. A half that comes alone becomes U+FFFD, as
+// everywhere in Go.
 func (r *reader) rune(s []byte) ([]byte, bool) {
+	v := r.unit()
+	if v >= 0xd800 && v < 0xdc00 && r.i+2 <= len(r.b) && r.b[r.i] == '\\' && r.b[r.i+1] == 'u' {
+		before := r.i
+		r.i += 2
+		if low := r.unit(); low >= 0xdc00 && low < 0xe000 {
+			v = 0x10000 + (v-0xd800)<<10 + low - 0xdc00
+		} else {
+			r.i = before
+		}
+	}
+	return append(s, string(v)...), v >= 0
+}
+
+// unit reads four hexadecimal digits, -1 if there are none.
+func (r *reader) unit() rune {
 	if len(r.b)-r.i < 4 {
-		return s, false
+		return -1
 	}
 	v := rune(0)
 	for _, c := range r.b[r.i : r.i+4] {
 		d := hex(c)
 		if d < 0 {
-			return s, false
+			return -1
 		}
 		v = v<<4 | rune(d)
 	}
 	r.i += 4
-	return append(s, string(v)...), true
+	return v
 }
 
 func hex(c byte) int {

@@ -24,6 +24,36 @@ func TestTry(t *testing.T) {
 	}
 }
 
+func TestTryCuts(t *testing.T) {
+	word := func(holds bool) func(*Text) {
+		return func(t *Text) {
+			b := t.Bytes()
+			for i := range b {
+				switch {
+				case strings.HasPrefix(string(b[i:]), "ab"):
+					t.Replace(i, i+2, "x", 1)
+				case holds && !t.Final() && string(b[i:]) == "a":
+					t.Hold(1)
+				}
+			}
+		}
+	}
+	if found, err := TryCuts(word(true), Trial{}, "aab가ab"); err != nil || found.Text != "ax가x" {
+		t.Errorf("got %+v, %v", found, err)
+	}
+	if _, err := TryCuts(word(false), Trial{}, "aab"); err == nil || !strings.Contains(err.Error(), `cut into ["aa" "b"]`) {
+		t.Errorf("got %v", err)
+	}
+	last := func(t *Text) {
+		if !t.LastUser() || len(t.Bytes()) == 0 {
+			t.Fail("asked about nothing, or nobody's")
+		}
+	}
+	if _, err := Try(last, Trial{LastUser: true}, "a", ""); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTryRefuses(t *testing.T) {
 	tests := []struct {
 		name string

@@ -4,6 +4,8 @@ package nexus
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/nexus-gateway/nexus/sdk/abi"
@@ -16,6 +18,7 @@ type Trial struct {
 	Direction Direction
 	Role      Role
 	Channel   Channel
+	LastUser  bool // part of the last message of role user
 }
 
 // A Found is what Try saw come out.
@@ -40,6 +43,32 @@ func Try(f func(*Text), o Trial, pieces ...string) (Found, error) {
 	return t.found, nil
 }
 
+// TryCuts holds a handler to the law that what comes out does not depend on where a text is cut: it runs f on the whole
+// text, on its characters one by one, and on it cut in two at every place, and fails where they differ.
+func TryCuts(f func(*Text), o Trial, text string) (Found, error) {
+	whole, err := Try(f, o, text)
+	if err != nil {
+		return whole, err
+	}
+	for i := range text {
+		if err := same(f, o, whole, text[:i], text[i:]); err != nil {
+			return whole, err
+		}
+	}
+	return whole, same(f, o, whole, strings.Split(text, "")...)
+}
+
+func same(f func(*Text), o Trial, whole Found, pieces ...string) error {
+	cut, err := Try(f, o, pieces...)
+	if err != nil {
+		return fmt.Errorf("cut into %q: %w", pieces, err)
+	}
+	if cut.Text != whole.Text || !slices.Equal(cut.Kinds, whole.Kinds) {
+		return fmt.Errorf("cut into %q it comes out as %q with the kinds %v, but whole as %q with %v", pieces, cut.Text, cut.Kinds, whole.Text, whole.Kinds)
+	}
+	return nil
+}
+
 type trial struct {
 	Trial
 	handler func(*Text)
@@ -50,7 +79,13 @@ type trial struct {
 
 func (t *trial) feed(piece string, final bool) error {
 	now := t.held + piece
+	if now == "" {
+		return nil // nothing to ask about
+	}
 	flags := uint32(t.Direction) | uint32(t.Role)<<abi.RoleShift | uint32(t.Channel)<<abi.ChannelShift | uint32(len(t.past))<<abi.ContextShift
+	if t.LastUser {
+		flags |= abi.FlagLastUser
+	}
 	if final {
 		flags |= abi.FlagFinal
 	}

@@ -1,0 +1,227 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+const chaosGuest = "./testdata/chaos"
+
+// harms are what hostile plugins do, where, and by which cause they are found out.
+var harms = []struct{ harm, place, cause string }{
+	{"loop", "on_text", "deadline"},
+	{"exponential", "on_text", "deadline"},
+	{"deep", "on_text", "depth"},
+	{"grow", "on_text", "memory"},
+	{"exit", "on_text", "exit"},
+	{"flood", "on_text", "deadline"},
+	{"garbage", "on_text", "bad_result"},
+	{"range", "on_text", "bad_edit"},
+	{"huge", "on_text", "bad_edit"},
+	{"garbage", "on_request", "bad_result"},
+	{"trap", "on_request", "trap"},
+	{"trap", "on_text", "trap"},
+	{"trap", "on_tool_call", "trap"},
+	{"trap", "on_usage", "trap"},
+	{"trap", "on_end", "trap"},
+}
+
+const chaosManifest = "name: %s\nhooks: [on_request, on_text, on_tool_call, on_usage, on_end]\ncapabilities: [log]\ndeadline: 50ms\n"
+
+// chaosChain is pii-mask for everybody and a hostile plugin for each tenant that is named like one.
+func chaosChain(t testing.TB) (fstest.MapFS, []Entry) {
+	files := folder(t)
+	chain := []Entry{{Name: "pii-mask", Deadline: 5 * time.Second}}
+	for _, h := range harms {
+		name := "bad-" + h.harm + "-" + h.place
+		files[name+".wasm"] = &fstest.MapFile{Data: guest(t, chaosGuest)}
+		files[name+".yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, chaosManifest, name)}
+		chain = append(chain, Entry{Name: name, Capabilities: []string{"log"}, Config: map[string]any{"harm": h.harm, "place": h.place},
+			Directions: []string{request}, Only: Scope{Tenants: []string{name}}})
+		if h.place == "on_tool_call" {
+			chain[len(chain)-1].Directions = nil
+		}
+	}
+	return files, chain
+}
+
+const chaosCall = `{"model":"m","stream":true,"messages":[{"role":"user","content":"tel 010-2345-6789"}]}`
+
+// chaosReply has something for every hook.
+var chaosReply = role + content(0, "call 010-") + content(0, "2345-6789 now") +
+	event(0, `{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}`) +
+	`data: {"id":"c1","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}` + "\n\n" +
+	usage + "data: [DONE]\n\n"
+
+// oneCall sends a tenant's call through the stage and returns what came back.
+func oneCall(s *Stage, tenant string) (string, error) {
+	r := &llm.Request{Endpoint: llm.Chat}
+	if err := llm.ParseRequest(llm.Chat, []byte(chaosCall), r); err != nil {
+		return "", err
+	}
+	c := &pipeline.Call{ID: "req", Route: llm.Chat, Request: r, Principal: &pipeline.Principal{ID: "k", Tenant: tenant}}
+	reply, err := s.Handle(context.Background(), c, answers(llm.Chat, strings.NewReader(chaosReply)))
+	if err != nil {
+		return "", err
+	}
+	return drain(reply.Stream)
+}
+
+// foundOut sends a hostile plugin's calls until its harm is told by the cause it should be. On a machine that has other
+// work, time may be up before.
+func foundOut(t *testing.T, s *Set, registry *prometheus.Registry, name, cause string) {
+	t.Helper()
+	var err error
+	for range 4 {
+		_, err = oneCall(s.Stage(), name)
+		s.Stage().last.wait()
+		var f *failure
+		told := errors.As(err, &f) && f.cause == cause && strings.Contains(err.Error(), name)
+		if counted := value(t, registry, "gateway_plugin_faults_total", name, cause) >= 1; counted && (told || strings.HasSuffix(name, "on_end")) {
+			return
+		}
+	}
+	t.Errorf("%s was not found out by the cause %s: %v", name, cause, err)
+}
+
+// lateness measures how late a goroutine comes that has nothing to do but to wait for a millisecond: what any call is
+// delayed by on this machine now, whatever the gateway does.
+func lateness(stop <-chan struct{}) (worst time.Duration) {
+	for {
+		began := time.Now()
+		select {
+		case <-stop:
+			return worst
+		case <-time.After(time.Millisecond):
+			worst = max(worst, time.Since(began)-time.Millisecond)
+		}
+	}
+}
+
+// A weather is what came of a storm.
+type weather struct {
+	healthy int
+	slowest time.Duration // of the healthy calls
+}
+
+// storm sends calls from eight callers at a time; one in ten is a hostile plugin's.
+func storm(t *testing.T, s *Set, chain []Entry, calls int64) weather {
+	const hostile = 10
+	var all weather
+	var mu sync.Mutex // guards all
+	var left atomic.Int64
+	left.Store(calls)
+	var callers sync.WaitGroup
+	for i := range 8 {
+		rnd := rand.New(rand.NewPCG(7, uint64(i)))
+		callers.Go(func() {
+			for n := left.Add(-1); n >= 0; n = left.Add(-1) {
+				tenant := "healthy"
+				if n%hostile == 0 {
+					tenant = chain[1+rnd.IntN(len(harms))].Name
+				}
+				began := time.Now()
+				got, err := oneCall(s.Stage(), tenant)
+				took := time.Since(began)
+				mu.Lock()
+				switch {
+				case tenant != "healthy":
+				case err != nil || !strings.Contains(got, "[PHONE]") || strings.Contains(got, "2345"):
+					t.Errorf("a healthy call: %v\n%s", err, got)
+				default:
+					all.healthy++
+					all.slowest = max(all.slowest, took)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	callers.Wait()
+	return all
+}
+
+// TestChaos sends 10,000 calls, most of them healthy, while plugins of other tenants do every harm there is: no healthy
+// call fails or is delayed by more than a plugin's deadline, each harm has its cause in error and metric, and what was
+// used is given back.
+func TestChaos(t *testing.T) {
+	files, chain := chaosChain(t)
+	registry := prometheus.NewRegistry()
+	l, err := NewLoader(Options{Shipped: files, Decode: decode, Register: registry, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := l.Load(context.Background(), &Config{
+		CacheDir: cacheDir(t), Chain: chain, Breaker: Breaker{Failures: 5, Window: 10 * time.Second, Pause: 200 * time.Millisecond},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i, h := range harms {
+		foundOut(t, s, registry, chain[1+i].Name, h.cause)
+	}
+	usual := storm(t, s, chain, 1000).slowest // warms everything up: every plugin has as many instances as it will have
+	goroutines, memory, resident := settled()
+
+	stop := make(chan struct{})
+	late := make(chan time.Duration, 1)
+	go func() { late <- lateness(stop) }()
+	got := storm(t, s, chain, 10_000)
+	close(stop)
+	idle := <-late
+	slack := 4 * idle // a call waits for a processor more than once, and 8 callers share the processors
+	t.Logf("%d healthy calls, the slowest took %v (when warming up: %v); an idle goroutine was %v late", got.healthy, got.slowest, usual, idle)
+	if got.slowest > 50*time.Millisecond+slack {
+		t.Errorf("a healthy call took %v; the deadline is 50ms, the machine's own delay %v", got.slowest, slack)
+	}
+	now, heap, rss := settled()
+	t.Logf("goroutines %d → %d, heap %d → %d KiB, resident %d → %d MiB", goroutines, now, memory>>10, heap>>10, resident>>20, rss>>20)
+	if now > goroutines+2 || heap > memory+8<<20 || rss > resident+48<<20 {
+		t.Error("what was used is not given back")
+	}
+}
+
+// settled is what runs and is held once nothing happens any more.
+func settled() (goroutines int, heap, resident uint64) {
+	for range 3 {
+		debug.FreeOSMemory()
+		time.Sleep(20 * time.Millisecond)
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	b, _ := os.ReadFile(filepath.Join("/proc", "self", "statm"))
+	var size, pages uint64
+	_, _ = fmt.Sscan(string(b), &size, &pages)
+	return runtime.NumGoroutine(), m.HeapAlloc, pages * uint64(os.Getpagesize())
+}
+
+// TestTrapAtStart: a module that traps while it starts is refused when it is loaded.
+func TestTrapAtStart(t *testing.T) {
+	files, chain := chaosChain(t)
+	l := loader(t, files)
+	e := chain[1]
+	e.Config = map[string]any{"harm": "start"}
+	_, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{e}})
+	if err == nil || !strings.Contains(err.Error(), "trap") || len(l.live) != 0 {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,1 @@
+// A function without a body wants an assembly file in its package.

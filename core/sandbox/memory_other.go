@@ -1,0 +1,10 @@
+//go:build !linux
+
+package sandbox
+
+// An image is nothing here.
+type image struct{}
+
+func (*image) close() {}
+
+func newMemory(uint64) resettable { return &heapMemory{} }
