@@ -56,19 +56,18 @@ func Files(lang string) (fs.FS, error) {
 
 // place is where a file of an SDK goes in a new plugin's folder; empty: it stays here.
 func place(lang, name string) string {
-	switch dir, rest, _ := strings.Cut(name, "/"); {
-	case dir == "sample" && rest != "":
+	dir, rest, inside := strings.Cut(name, "/")
+	switch {
+	case dir == "sample" && inside:
 		return rest
-	case rest != "" && (dir == "probe" || dir == "test" || dir == "target") || strings.HasSuffix(name, ".md"):
-		return ""
-	case lang == "go" && strings.HasSuffix(name, "_test.go"):
-		return ""
-	case lang == "go" && strings.HasSuffix(name, ".go"):
-		return "nexus/" + name
-	case strings.Contains(dir, "_test."):
-		return ""
+	case dir == "nexus" && inside:
+		return name
+	case inside || strings.HasSuffix(name, ".md") || strings.Contains(name, "_test."):
+		return "" // the probe, and what tests the SDK itself
+	case name == "build" || name == "test" || lang == "assemblyscript":
+		return name
 	}
-	return name
+	return "nexus/" + name
 }
 
 // goVersion is the first whose compiler exports functions of a library.

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -65,6 +66,31 @@ func TestFiles(t *testing.T) {
 	}
 	if _, err := Files("cobol"); err == nil || !strings.Contains(err.Error(), `no SDK for "cobol"`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestProjects: what is written builds by itself, away from here, with the SDK beside it alone.
+func TestProjects(t *testing.T) {
+	for _, lang := range Languages {
+		t.Run(lang, func(t *testing.T) {
+			dir := unpack(t, lang, "my-plugin")
+			cmd := exec.Command("./build", ".", "plugin.wasm")
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod", "GOPROXY=off")
+			out, err := cmd.CombinedOutput()
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 3 {
+				if os.Getenv("NEXUS_E2E") != "" {
+					t.Fatalf("NEXUS_E2E wants every toolchain: %s", out)
+				}
+				t.Skipf("%s", out)
+			}
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if wasm, err := os.ReadFile(filepath.Join(dir, "plugin.wasm")); err != nil || !bytes.HasPrefix(wasm, []byte("\x00asm")) {
+				t.Errorf("no module was built: %v", err)
+			}
+		})
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 func inspect(wasm []byte, granted map[string]bool) error {
 	shape, err := sandbox.Inspect(wasm)
 	if err != nil {
-		return err
+		return fmt.Errorf("its module cannot be read: %w; build or copy it anew: a core WebAssembly module is wanted", err)
 	}
 	if err := native(shape); err != nil {
 		return err
@@ -33,11 +33,11 @@ func native(s *sandbox.Shape) error {
 	case len(found) == 0:
 		return fmt.Errorf("exports no %s: not a plugin of any contract known here; it exports %s", abi.Marker, someOf(s))
 	case len(found) > 1:
-		return fmt.Errorf("speaks several contracts at once: %s", strings.Join(found, ", "))
+		return fmt.Errorf("speaks several contracts at once: %s; build it for one", strings.Join(found, ", "))
 	case found[0] == abi.Marker:
 		return nil
 	case strings.HasPrefix(found[0], abi.MarkerPrefix):
-		return fmt.Errorf("speaks %s; this gateway speaks %s", found[0], abi.Marker)
+		return fmt.Errorf("speaks %s; this gateway speaks %s: build it for that, or take a newer gateway", found[0], abi.Marker)
 	}
 	return fmt.Errorf("is a plugin for %s, which this gateway does not run; build it for %s", found[0], abi.Marker)
 }

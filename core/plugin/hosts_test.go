@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -66,7 +67,7 @@ func newHosts(t testing.TB, e Entry) *hostsKit {
 	t.Helper()
 	k := &hostsKit{counters: &memoryCounters{n: map[string]int64{}, ttl: map[string]time.Duration{}}, registry: prometheus.NewRegistry()}
 	files := fstest.MapFS{"hosts.wasm": {Data: guest(t, hostsGuest)}, "hosts.yaml": {Data: []byte(hostsManifest)}}
-	l, err := NewLoader(Options{Shipped: files, Decode: decode, Counters: k.counters, Register: k.registry})
+	l, err := NewLoader(Options{Shipped: files, Decode: decode, Counters: k.counters, Register: k.registry, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

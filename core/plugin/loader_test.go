@@ -3,6 +3,7 @@ package plugin
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -74,37 +75,37 @@ func TestLoadRefuses(t *testing.T) {
 		entry    Entry
 		want     string
 	}{
-		{name: "text file", module: []byte("hello, world"), want: "not a WebAssembly module"},
-		{name: "empty file", module: []byte{}, want: "not a WebAssembly module"},
-		{name: "truncated", module: good["pii-mask.wasm"].Data[:1000], want: "at byte"},
-		{name: "component", module: []byte("\x00asm\x0d\x00\x01\x00"), want: "component"},
-		{name: "no contract", module: exporting("run"), want: "not a plugin of any contract known here; it exports memory, run"},
-		{name: "two contracts", module: exporting("nexus_abi_1", "proxy_abi_version_0_2_1"), want: "several contracts at once: Proxy-Wasm, nexus_abi_1"},
-		{name: "later contract", module: exporting("nexus_abi_2"), want: "speaks nexus_abi_2; this gateway speaks nexus_abi_1"},
-		{name: "Proxy-Wasm", module: exporting("proxy_abi_version_0_2_1"), want: "a plugin for Proxy-Wasm"},
-		{name: "http-wasm", module: exporting("handle_request"), want: "a plugin for http-wasm"},
-		{name: "Extism", module: (&wasm{}).section(1, "\x60\x00\x00").section(2, name("extism:host/env")+name("input_length")+"\x00\x00").bytes(), want: "a plugin for Extism"},
+		{name: "text file", module: []byte("hello, world"), want: `its module cannot be read: not a WebAssembly module (starts with "hello, w"); build or copy it anew: a core WebAssembly module is wanted`},
+		{name: "empty file", module: []byte{}, want: `its module cannot be read: not a WebAssembly module (it is empty); build or copy it anew: a core WebAssembly module is wanted`},
+		{name: "truncated", module: good["pii-mask.wasm"].Data[:1000], want: `its module cannot be read: truncated at byte 1000; build or copy it anew: a core WebAssembly module is wanted`},
+		{name: "component", module: []byte("\x00asm\x0d\x00\x01\x00"), want: `its module cannot be read: a component, not a core module; build or copy it anew: a core WebAssembly module is wanted`},
+		{name: "no contract", module: exporting("run"), want: `exports no nexus_abi_1: not a plugin of any contract known here; it exports memory, run`},
+		{name: "two contracts", module: exporting("nexus_abi_1", "proxy_abi_version_0_2_1"), want: `speaks several contracts at once: Proxy-Wasm, nexus_abi_1; build it for one`},
+		{name: "later contract", module: exporting("nexus_abi_2"), want: "speaks nexus_abi_2; this gateway speaks nexus_abi_1: build it for that, or take a newer gateway"},
+		{name: "Proxy-Wasm", module: exporting("proxy_abi_version_0_2_1"), want: `is a plugin for Proxy-Wasm, which this gateway does not run; build it for nexus_abi_1`},
+		{name: "http-wasm", module: exporting("handle_request"), want: `is a plugin for http-wasm, which this gateway does not run; build it for nexus_abi_1`},
+		{name: "Extism", module: (&wasm{}).section(1, "\x60\x00\x00").section(2, name("extism:host/env")+name("input_length")+"\x00\x00").bytes(), want: `is a plugin for Extism, which this gateway does not run; build it for nexus_abi_1`},
 		{name: "no buffers", module: exporting("nexus_abi_1"), want: "exports no nexus_buffers"},
 		{name: "wrong signature", module: exporting("nexus_abi_1", "nexus_buffers"), want: "exports nexus_buffers as function () → (), but it must be a function () → (i32)"},
 		{name: "wrong signature of a hook", module: exporting("nexus_abi_1", "nexus_on_usage"), want: "exports nexus_on_usage as function () → (), but it must be a function (i32) → (i64)"},
 		{name: "unknown host function", module: importing("nexus", "htp_call", signature(nil)), want: `imports nexus.htp_call, which this gateway does not have; did you mean "http_call"?; it has log, label_get, label_set, call_get, model_set, pool_set, kv_get, kv_incr_if, vault_put, metric, now_ms, random, http_call`},
-		{name: "unknown host module", module: importing("env", "abort", signature(nil)), want: "imports env.abort, which no host function is"},
-		{name: "import without its capability", module: importing("nexus", "log", signature(nil)), want: `imports nexus.log without asking for the capability "log"`},
-		{name: "table outside its memory", module: buffered("\xff\xff\x03"), manifest: "name: p", want: "outside its memory"},
-		{name: "table of nothing", module: buffered("\x08"), manifest: "name: p", want: "its in buffer is 0 bytes long"},
-		{name: "no manifest", module: exporting("nexus_abi_1"), manifest: "-", want: "read its manifest, which must lie beside the module"},
+		{name: "unknown host module", module: importing("env", "abort", signature(nil)), want: `imports env.abort, which no host function is; those of this gateway are in the module nexus`},
+		{name: "import without its capability", module: importing("nexus", "log", signature(nil)), want: `imports nexus.log without asking for the capability "log" in its manifest`},
+		{name: "table outside its memory", module: buffered("\xff\xff\x03"), manifest: "name: p", want: `nexus_buffers says that its table stands at 65535, which is outside its memory`},
+		{name: "table of nothing", module: buffered("\x08"), manifest: "name: p", want: `its in buffer is 0 bytes long; it must be 4096 to 16777216`},
+		{name: "no manifest", module: exporting("nexus_abi_1"), manifest: "-", want: `read its manifest, which must lie beside the module: open p.yaml: file does not exist`},
 		{name: "manifest of another", module: exporting("nexus_abi_1"), manifest: "name: other", want: `its manifest is that of "other"`},
-		{name: "unknown key in the manifest", module: exporting("nexus_abi_1"), manifest: "name: p\nhook: []", want: "hook"},
-		{name: "unknown hook", module: exporting("nexus_abi_1"), manifest: "name: p\nhooks: [on_bytes]", want: `there is no hook "on_bytes"`},
-		{name: "later contract in the manifest", module: exporting("nexus_abi_1"), manifest: "name: p\nabi: 2", want: "this gateway speaks 1"},
-		{name: "wrong digest", module: exporting("nexus_abi_1"), manifest: "name: p\nsha256: " + strings.Repeat("0", 64), want: "the manifest promises sha256 0000"},
-		{name: "digest that is none", module: exporting("nexus_abi_1"), manifest: "name: p\nsha256: abc", want: "not 64 hexadecimal digits"},
-		{name: "capability not granted", module: exporting("nexus_abi_1"), manifest: "name: p\ncapabilities: [log]", want: `asks for the capability "log", which is not granted`},
-		{name: "capability that is none", module: exporting("nexus_abi_1"), manifest: "name: p\ncapabilities: [root]", want: `there is no capability "root"`},
-		{name: "hooks do not agree", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_request]", want: "names the hooks [on_request], but the module exports [on_text]"},
-		{name: "configuration it refuses", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_text]\nkinds: [A, B, C, D, E]", entry: Entry{Config: map[string]any{"kindz": 1}}, want: "refuses its configuration: unknown key kindz"},
+		{name: "unknown key in the manifest", module: exporting("nexus_abi_1"), manifest: "name: p\nhook: []", want: "p.wasm's manifest: yaml: unmarshal errors:\n  line 2: field hook not found in type plugin.Manifest"},
+		{name: "unknown hook", module: exporting("nexus_abi_1"), manifest: "name: p\nhooks: [on_bytes]", want: `p.wasm's manifest: [{hooks[0] there is no hook "on_bytes"; there are [on_end on_request on_text on_tool_call on_usage]}]`},
+		{name: "later contract in the manifest", module: exporting("nexus_abi_1"), manifest: "name: p\nabi: 2", want: `p.wasm's manifest: [{abi is 2; this gateway speaks 1}]`},
+		{name: "wrong digest", module: exporting("nexus_abi_1"), manifest: "name: p\nsha256: " + strings.Repeat("0", 64), want: `the manifest promises sha256 0000000000000000000000000000000000000000000000000000000000000000, but the module has 3df624b809c209652fa31f397f0a8b2493ecaf7d11dfcb5e2b6b34dbe4f2a18c: they are of two builds; take both from one, or correct the digest`},
+		{name: "digest that is none", module: exporting("nexus_abi_1"), manifest: "name: p\nsha256: abc", want: `p.wasm's manifest: [{sha256 is not 64 hexadecimal digits}]`},
+		{name: "capability not granted", module: exporting("nexus_abi_1"), manifest: "name: p\ncapabilities: [log]", want: `its manifest asks for the capability "log", which is not granted: add it to the plugin's capabilities if it may have it`},
+		{name: "capability that is none", module: exporting("nexus_abi_1"), manifest: "name: p\ncapabilities: [root]", want: `p.wasm's manifest: [{capabilities[0] there is no capability "root"; did you mean "pool"?; there are [answer call_get headers http_call kv_get kv_incr_if label_get label_set log metric model now_ms pool random system vault_put]}]`},
+		{name: "hooks do not agree", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_request]", want: `its manifest names the hooks [on_request], but the module exports [on_text]: name those that it exports`},
+		{name: "configuration it refuses", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_text]\nkinds: [A, B, C, D, E]", entry: Entry{Config: map[string]any{"kindz": 1}}, want: `refuses its configuration: unknown key kindz: write kinds, placeholder or mode`},
 		{name: "reason fit for a log", module: good["hostile.wasm"].Data, manifest: "name: p\nhooks: [on_request, on_text]", entry: Entry{Config: map[string]any{"a": 1}}, want: "refuses its configuration: no such\ufffd[31m setting"},
-		{name: "memory too small", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_text]\nmemory: 64KiB", want: "memory"},
+		{name: "memory too small", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_text]\nmemory: 64KiB", want: `sandbox: load p: section memory: min 47 pages (2 Mi) over limit of 1 pages (64 Ki)`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -118,8 +119,8 @@ func TestLoadRefuses(t *testing.T) {
 			tt.entry.Name = "p"
 			l := loader(t, files)
 			_, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{tt.entry}})
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Fatalf("got %v, want %q", err, tt.want)
+			if got := strings.TrimPrefix(fmt.Sprint(err), `plugin: load "p": `); got != tt.want {
+				t.Fatalf("got\n%s\nwant\n%s", got, tt.want)
 			}
 			if len(l.live) != 0 {
 				t.Error("something stayed loaded")

@@ -125,7 +125,7 @@ var capabilities = []string{
 // checkDigest compares the module with what its manifest promises.
 func (m *Manifest) checkDigest(digest [sha256.Size]byte) error {
 	if found := hex.EncodeToString(digest[:]); m.SHA256 != "" && !strings.EqualFold(m.SHA256, found) {
-		return fmt.Errorf("the manifest promises sha256 %s, but the module has %s", strings.ToLower(m.SHA256), found)
+		return fmt.Errorf("the manifest promises sha256 %s, but the module has %s: they are of two builds; take both from one, or correct the digest", strings.ToLower(m.SHA256), found)
 	}
 	return nil
 }

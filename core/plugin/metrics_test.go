@@ -2,7 +2,8 @@ package plugin
 
 import (
 	"context"
-	"strings"
+	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -87,11 +88,13 @@ func TestMetricsOutliveReloads(t *testing.T) {
 	}
 }
 
-// TestBusy: a caller who finds every instance in use for too long is told so, by that cause.
+// TestBusy: a caller who finds every instance in use for too long is told so by that cause, one whose own time is up by
+// its own; neither takes the plugin out.
 func TestBusy(t *testing.T) {
 	e := granted()
-	e.Instances, e.Deadline = 1, 10*time.Second
+	e.Instances, e.Deadline = 1, 100*time.Millisecond // a caller waits for a second
 	k := newHosts(t, e)
+	k.plugin.breaker = newBreaker(Breaker{1, time.Second, time.Second}, "hosts", slog.New(slog.DiscardHandler))
 	g, err := k.plugin.enter(context.Background(), &turn{})
 	if err != nil {
 		t.Fatal(err)
@@ -99,8 +102,15 @@ func TestBusy(t *testing.T) {
 	defer k.plugin.leave(g, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := k.plugin.enter(ctx, &turn{}); err == nil || !strings.Contains(err.Error(), "deadline exceeded") {
+	if _, err := k.plugin.enter(ctx, &turn{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a caller whose time is up: %v", err)
+	}
+	var f *failure
+	if _, err := k.plugin.enter(context.Background(), &turn{}); !errors.As(err, &f) || f.cause != "busy" {
+		t.Errorf("a caller who waited: %v", err)
+	}
+	if k.plugin.breaker.open() {
+		t.Error("the crowd took the plugin out")
 	}
 }
 

@@ -115,7 +115,7 @@ func (p *plugin) agrees() error {
 		}
 	}
 	if named := slices.Sorted(slices.Values(p.manifest.Hooks)); !slices.Equal(named, exported) {
-		return fmt.Errorf("its manifest names the hooks %v, but the module exports %v", named, exported)
+		return fmt.Errorf("its manifest names the hooks %v, but the module exports %v: name those that it exports", named, exported)
 	}
 	return nil
 }

@@ -211,10 +211,13 @@ func (p *Pool) Close() error {
 	var err error
 	p.once.Do(func() {
 		p.drain()
-		for _, g := range p.idle {
+		p.mu.Lock() // Stats may still be asked for
+		idle := p.idle
+		p.idle = nil
+		p.mu.Unlock()
+		for _, g := range idle {
 			p.discard(g)
 		}
-		p.idle = nil
 		if p.compiled != nil {
 			err = p.compiled.Close(context.Background())
 		}

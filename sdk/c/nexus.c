@@ -42,23 +42,8 @@ nexus_str nexus_s(const char *z) {
 	return (nexus_str){z, n};
 }
 
-bool nexus_begins(nexus_str a, nexus_str with) {
-	if (a.len < with.len)
-		return false;
-	for (size_t i = 0; i < with.len; i++)
-		if (a.at[i] != with.at[i])
-			return false;
-	return true;
-}
-
 bool nexus_same(nexus_str a, nexus_str b) { return a.len == b.len && nexus_begins(a, b); }
 bool nexus_is(nexus_str a, const char *z) { return nexus_same(a, nexus_s(z)); }
-
-nexus_str nexus_from(nexus_str a, size_t start) {
-	if (start >= a.len)
-		start = a.len;
-	return a.at ? (nexus_str){a.at + start, a.len - start} : a;
-}
 
 nexus_str nexus_decimal(int64_t v, char room[NEXUS_DECIMAL]) {
 	uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;

@@ -26,8 +26,22 @@ typedef struct nexus_str {
 nexus_str nexus_s(const char *zero_terminated);
 bool nexus_same(nexus_str a, nexus_str b);
 bool nexus_is(nexus_str a, const char *zero_terminated);
-bool nexus_begins(nexus_str a, nexus_str with);
-nexus_str nexus_from(nexus_str a, size_t start); // what is left of a, from start
+
+static inline bool nexus_begins(nexus_str a, nexus_str with) {
+	if (a.len < with.len)
+		return false;
+	for (size_t i = 0; i < with.len; i++)
+		if (a.at[i] != with.at[i])
+			return false;
+	return true;
+}
+
+// nexus_from is what is left of a, from start.
+static inline nexus_str nexus_from(nexus_str a, size_t start) {
+	if (start >= a.len)
+		start = a.len;
+	return a.at ? (nexus_str){a.at + start, a.len - start} : a;
+}
 
 // nexus_decimal writes v into room and returns it.
 enum { NEXUS_DECIMAL = 20 };

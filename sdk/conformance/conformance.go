@@ -41,6 +41,7 @@ type Law struct {
 	Outcome Outcome
 	Detail  string // why it failed or was skipped; a figure where it passed
 	Again   string // a line that does it again: a case for cases.yaml, or the question asked
+	Took    time.Duration
 }
 
 func (l Law) String() string {
@@ -115,7 +116,7 @@ func (r *Report) tell(t *testing.T) {
 			case Skipped:
 				t.Skip(l.Detail)
 			default:
-				t.Log(l)
+				t.Logf("%v (%v)", l, l.Took.Round(time.Millisecond))
 			}
 		})
 	}
@@ -188,8 +189,9 @@ func check(ctx context.Context, wasm, manifest []byte, o Options, all []law) Rep
 }
 
 func (l law) judge(ctx context.Context, s *subject) Law {
+	start := time.Now()
 	detail, err := l.holds(ctx, s)
-	out := Law{Name: l.name, Detail: detail}
+	out := Law{Name: l.name, Detail: detail, Took: time.Since(start)}
 	switch e := err.(type) {
 	case nil:
 	case skip:

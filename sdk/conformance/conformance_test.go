@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -133,6 +134,40 @@ func TestReadCases(t *testing.T) {
 		_, err := ReadCases("cases.yaml", []byte(tt.text))
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: got %v, want %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+// FuzzRecords: records that are read are written again as they were, and none is read beyond its end.
+func FuzzRecords(f *testing.F) {
+	f.Add([]byte{1, 0, 1, 0, 2, 0, 0, 0, 'a', 'b', 'c'})
+	f.Add([]byte{1, 0, 0, 0, 255, 255, 255, 255})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		all, ok := recordsOf(b)
+		var again []byte
+		for _, r := range all {
+			again = appendRecord(again, r)
+		}
+		if ok && !bytes.Equal(again, b) || !bytes.HasPrefix(b, again) {
+			t.Fatalf("%x is read as %v and written as %x", b, all, again)
+		}
+	})
+}
+
+// TestReadme: the cases that the README shows are cases.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```yaml\n")
+	yaml, _, _ := strings.Cut(rest, "```")
+	if cases, err := ReadCases("README.md", []byte(yaml)); err != nil || len(cases) != 3 {
+		t.Errorf("got %d cases, %v", len(cases), err)
+	}
+	for _, l := range laws {
+		if !strings.Contains(string(text), "| "+l.name+" |") {
+			t.Errorf("the README does not name the law %q", l.name)
 		}
 	}
 }
