@@ -21,7 +21,7 @@ type module struct {
 	path           string
 	wasm, manifest []byte
 	name           string // of the manifest's file
-	sources        string // the folder of the plugin's sources, or the module's
+	sources        string // the folder of the plugin's sources, or the module's; empty: those of a shipped one are not here
 }
 
 // findModule reads what the user means: a .wasm file, a folder that nexus plugin build filled, or the name of a
@@ -61,7 +61,7 @@ func onlyModule(dir string) (string, error) {
 
 func shippedModule(name string) (*module, error) {
 	files := plugins.Shipped()
-	m := &module{path: name, name: name + ".yaml", sources: os.DevNull}
+	m := &module{path: name, name: name + ".yaml"}
 	var err error
 	if m.wasm, err = fs.ReadFile(files, name+".wasm"); err != nil {
 		return nil, fmt.Errorf("%s is neither a file, nor a folder, nor a shipped plugin", name)

@@ -27,7 +27,10 @@ func pluginTest(ctx context.Context, t terminal, args []string) error {
 	if beside == "" {
 		beside = m.sources
 	}
-	o, err := conformance.Beside(beside)
+	var o conformance.Options
+	if beside != "" {
+		o, err = conformance.Beside(beside)
+	}
 	if err == nil && settings != "" {
 		o.Config, err = readSettings(settings)
 	}
