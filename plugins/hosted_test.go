@@ -293,7 +293,7 @@ func TestQuotaUnitsReplicas(t *testing.T) {
 				switch r := refusal(err); {
 				case err == nil:
 					passed++
-				case r != nil && r.Status == http.StatusTooManyRequests && r.Code == "units_exhausted":
+				case r != nil && r.Status == http.StatusTooManyRequests && r.Code == "units_exhausted" && r.Retry > 0:
 					refused++
 				default:
 					t.Errorf("got %v", err)

@@ -60,54 +60,68 @@ func onlyModule(dir string) (string, error) {
 }
 
 func shippedModule(name string) (*module, error) {
+	if filepath.Ext(name) == ".wasm" || filepath.Base(name) != name {
+		return nil, fmt.Errorf("there is no file %s", name)
+	}
 	files := plugins.Shipped()
-	m := &module{path: name, name: name + ".yaml"}
+	m := &module{path: name, name: name + ".yaml", sources: os.DevNull}
 	var err error
 	if m.wasm, err = fs.ReadFile(files, name+".wasm"); err != nil {
-		return nil, fmt.Errorf("%s is neither a file, nor a folder, nor a shipped plugin", name)
+		all, _ := fs.Glob(files, "*.wasm")
+		shipped := strings.ReplaceAll(list(all), ".wasm", "")
+		return nil, fmt.Errorf("%s is neither a file, nor a folder, nor a shipped plugin; shipped are: %s", name, shipped)
 	}
 	m.manifest, err = fs.ReadFile(files, m.name)
 	return m, err
 }
 
-// open loads the plugin for a command; what it logs goes to standard error.
-func (m *module) open(ctx context.Context, t terminal, settings string) (*plugin.Trial, error) {
-	if m.manifest == nil {
-		return nil, fmt.Errorf("there is no %s, the manifest that must lie beside the module", m.name)
-	}
-	o := plugin.TrialOptions{Decode: decodeYAML, Log: slog.New(slog.NewTextHandler(t.err, nil))}
-	if settings != "" {
-		var err error
-		if o.Config, err = readSettings(settings); err != nil {
-			return nil, err
-		}
-	}
-	trial, err := plugin.OpenTrial(ctx, m.wasm, m.manifest, o)
+var errNoManifest = errors.New("the manifest must lie beside the module, under its name: nexus plugin build lays both there")
+
+// open loads the plugin for a command, with the configuration in a file; what it logs goes to standard error.
+func (m *module) open(ctx context.Context, t terminal, file string) (*plugin.Trial, error) {
+	s, err := readSettings(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.path, err)
+		return nil, err
 	}
-	return trial, nil
+	return m.openWith(ctx, plugin.TrialOptions{Log: logTo(t)}, s)
 }
 
-// nest puts a plugin's own settings under the key that an entry of the chain has for them.
-func nest(text []byte) []byte {
-	out := []byte("config:\n")
-	for line := range strings.Lines(string(text)) {
-		out = append(out, "  "+line...)
+// openWith loads the plugin with settings.
+func (m *module) openWith(ctx context.Context, o plugin.TrialOptions, s settings) (*plugin.Trial, error) {
+	if m.manifest == nil {
+		return nil, fmt.Errorf("there is no %s: %w", m.name, errNoManifest)
 	}
-	return out
+	o.Decode, o.Config = m.decode, s.values
+	trial, err := plugin.OpenTrial(ctx, m.wasm, m.manifest, o)
+	if err == nil {
+		return trial, nil
+	}
+	if text := (*config.Error)(nil); errors.As(err, &text) {
+		return nil, err // it names its file and line
+	}
+	if located := s.locate(err); located != nil {
+		return nil, located
+	}
+	return nil, fmt.Errorf("%s: %w", m.path, err)
 }
 
-func decodeYAML(name string, data []byte, into any) error {
-	_, err := config.Decode(name, data, into)
+// logTo is where what a plugin logs goes.
+func logTo(t terminal) *slog.Logger { return slog.New(slog.NewTextHandler(t.err, nil)) }
+
+// decode reads the manifest under the name of its file.
+func (m *module) decode(_ string, data []byte, into any) error {
+	_, err := config.Decode(m.name, data, into)
 	return err
 }
 
-// pluginArg reads a command's flags and its one argument, the plugin.
+// pluginArg reads a command's flags and its one argument, the plugin; in a plugin's own folder there need be none.
 func pluginArg(t terminal, name string, args []string, define func(*flag.FlagSet)) (*module, error) {
 	rest, err := parse(t, name, args, 1, define)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat("manifest.yaml"); len(rest) == 0 && err == nil {
+		rest = []string{"."}
 	}
 	if len(rest) == 0 {
 		return nil, usage(t, name, "name a module, a plugin's folder, or a shipped plugin")
@@ -116,55 +130,36 @@ func pluginArg(t terminal, name string, args []string, define func(*flag.FlagSet
 	if err != nil {
 		return nil, fmt.Errorf("nexus %s: %w", name, err)
 	}
+	if newer := m.newerSource(); newer != "" {
+		fmt.Fprintf(t.err, "nexus %s: note: %s is newer than %s; nexus plugin build makes that anew\n", name, newer, m.path)
+	}
 	return m, nil
+}
+
+// newerSource is a file of the plugin's sources that changed after the module was built, "" if none has.
+func (m *module) newerSource() string {
+	built, err := os.Stat(m.path)
+	if err != nil || filepath.Dir(m.path) == m.sources {
+		return ""
+	}
+	files, _ := filepath.Glob(filepath.Join(m.sources, "*"))
+	for _, name := range files {
+		info, err := os.Stat(name)
+		switch filepath.Base(name) {
+		case "README.md", "cases.yaml":
+			continue
+		}
+		if err == nil && info.Mode().IsRegular() && info.ModTime().After(built.ModTime()) {
+			return name
+		}
+	}
+	return ""
 }
 
 // usage explains a mistake that flags cannot see.
 func usage(t terminal, name, text string) error {
 	fmt.Fprintf(t.err, "nexus %s: %s\n", name, text)
 	return errUsage
-}
-
-// pluginInspect says what a module is without running it.
-func pluginInspect(_ context.Context, t terminal, args []string) error {
-	m, err := pluginArg(t, "plugin inspect", args, none)
-	if err != nil {
-		return err
-	}
-	in, err := plugin.Inspect(m.wasm)
-	if err != nil {
-		return fmt.Errorf("nexus plugin inspect: %s: %w", m.path, err)
-	}
-	memory := fmt.Sprintf("%d KiB at first", in.Pages*64)
-	if in.MaxPages > 0 {
-		memory += fmt.Sprintf(", %d KiB at most by its own word", in.MaxPages*64)
-	}
-	for _, row := range [][2]string{
-		{"module", fmt.Sprintf("%s, %d bytes", m.path, in.Size)},
-		{"sha256", in.SHA256},
-		{"kind", in.Kind},
-		{"hooks", list(in.Hooks)},
-		{"configuration", map[bool]string{true: "takes one", false: "takes none"}[in.Configures]},
-		{"imports", list(in.Imports)},
-		{"capabilities", list(in.Capabilities) + capabilityNote(m)},
-		{"memory", memory},
-		{"exports", list(in.Exports)},
-	} {
-		fmt.Fprintf(t.out, "%-14s %s\n", row[0], row[1])
-	}
-	if in.Fault != "" {
-		return fmt.Errorf("nexus plugin inspect: this gateway would not run it: it %s", in.Fault)
-	}
-	return nil
-}
-
-// capabilityNote adds what the manifest asks for, since those of records show in no import.
-func capabilityNote(m *module) string {
-	var manifest plugin.Manifest
-	if m.manifest == nil || decodeYAML(m.name, m.manifest, &manifest) != nil {
-		return ""
-	}
-	return "; its manifest asks for " + list(manifest.Capabilities)
 }
 
 func list(words []string) string {

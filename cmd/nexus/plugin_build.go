@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/nexus-gateway/nexus/core/config"
 	"github.com/nexus-gateway/nexus/core/plugin"
@@ -43,8 +44,11 @@ func pluginBuild(ctx context.Context, t terminal, args []string) error {
 func build(ctx context.Context, t terminal, dir, out string) (module string, err error) {
 	from := filepath.Join(dir, "manifest.yaml")
 	text, err := os.ReadFile(from)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("there is no %s: a plugin's folder has a manifest.yaml and an executable build; nexus plugin new makes one", from)
+	}
 	if err != nil {
-		return "", fmt.Errorf("%w: a plugin's folder has a manifest.yaml and an executable build; nexus plugin new makes one", err)
+		return "", err
 	}
 	var m plugin.Manifest
 	if _, err := config.Decode(from, text, &m); err != nil {
@@ -54,15 +58,33 @@ func build(ctx context.Context, t terminal, dir, out string) (module string, err
 		return "", err
 	}
 	module = filepath.Join(out, m.Name+".wasm")
-	if err := script(ctx, t, dir, module); err != nil {
-		return "", err
-	}
-	wasm, err := os.ReadFile(module)
+	work, err := os.MkdirTemp(out, ".build-*")
 	if err != nil {
 		return "", err
 	}
-	manifest := seal(text, sha256.Sum256(wasm))
-	return module, os.WriteFile(filepath.Join(out, m.Name+".yaml"), manifest, 0o644)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	wasm := filepath.Join(work, "plugin.wasm")
+	if err := script(ctx, t, dir, wasm); err != nil {
+		return "", err
+	}
+	return module, lay(wasm, text, module)
+}
+
+// lay puts a module and its manifest, with the module's digest in it, where a gateway may be watching: whole, and both at
+// once, as far as a folder knows of that.
+func lay(from string, text []byte, module string) error {
+	wasm, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("the build left no module: %w", err)
+	}
+	manifest := from + ".yaml"
+	if err := os.WriteFile(manifest, seal(text, sha256.Sum256(wasm)), 0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(from, module); err != nil {
+		return err
+	}
+	return os.Rename(manifest, strings.TrimSuffix(module, ".wasm")+".yaml")
 }
 
 // noToolchain is the exit code by which a build script says that a toolchain is missing.
@@ -72,6 +94,12 @@ func script(ctx context.Context, t terminal, dir, module string) error {
 	path, err := filepath.Abs(filepath.Join(dir, "build"))
 	if err != nil {
 		return err
+	}
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("there is no %s, the script that builds a plugin; nexus plugin new writes one for each language", filepath.Join(dir, "build"))
+	case err == nil && info.Mode()&0o111 == 0:
+		return fmt.Errorf("%[1]s may not be run; chmod +x %[1]s", filepath.Join(dir, "build"))
 	}
 	cmd := exec.CommandContext(ctx, path, dir, module)
 	cmd.Stdout, cmd.Stderr = t.err, t.err

@@ -31,14 +31,14 @@ func pluginNew(_ context.Context, t terminal, args []string) error {
 	}
 	name := rest[0]
 	if !pluginName.MatchString(name) {
-		return fmt.Errorf("nexus plugin new: %q is not a plugin's name: write letters, digits, hyphens and underscores", name)
+		return usage(t, "plugin new", fmt.Sprintf("%q is not a plugin's name: write letters, digits, hyphens and underscores", name))
 	}
 	if dir == "" {
 		dir = name
 	}
 	files, err := sdk.Files(lang)
 	if err != nil {
-		return fmt.Errorf("nexus plugin new: %w", err)
+		return usage(t, "plugin new", err.Error())
 	}
 	if err := vacant(dir); err != nil {
 		return fmt.Errorf("nexus plugin new: %w", err)
@@ -46,7 +46,7 @@ func pluginNew(_ context.Context, t terminal, args []string) error {
 	if err := unpack(files, dir, name); err != nil {
 		return fmt.Errorf("nexus plugin new: %w", err)
 	}
-	_, err = fmt.Fprintf(t.out, "%s is a plugin in %s that works. Next:\n  nexus plugin build %s\n  nexus plugin test %s\n", dir, lang, dir, dir)
+	_, err = fmt.Fprintf(t.out, "%[1]s is a plugin in %[2]s that works; %[3]s says how to make it yours. Next:\n  nexus plugin build %[1]s\n  nexus plugin test %[1]s\n", dir, lang, filepath.Join(dir, "README.md"))
 	return err
 }
 

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -20,74 +19,142 @@ import (
 type trialRun struct {
 	text, request, reply, settings string
 	route                          string
-	labels                         string
+	labels, who, headers           pairs
+	hosts                          string
+	machine                        bool
+}
+
+// pairs are names and values as a flag takes them, in the order in which they were given.
+type pairs [][2]string
+
+// pairsFlag defines a flag of pairs with sep between name and value, and commas between pairs where lists is true.
+func pairsFlag(f *flag.FlagSet, into *pairs, name, sep string, lists bool, usage string) {
+	f.Func(name, usage, func(text string) error {
+		all := []string{text}
+		if lists {
+			all = strings.Split(text, ",")
+		}
+		for _, one := range all {
+			key, value, ok := strings.Cut(one, sep)
+			if key = strings.TrimSpace(key); !ok || key == "" {
+				return fmt.Errorf("write NAME%sVALUE", sep)
+			}
+			*into = append(*into, [2]string{key, strings.TrimSpace(value)})
+		}
+		return nil
+	})
+}
+
+func (o *trialRun) flags(f *flag.FlagSet) {
+	f.StringVar(&o.text, "text", "", "a `text` of the last user message; - reads standard input")
+	f.StringVar(&o.request, "request", "", "`file` with a request's body; - reads standard input")
+	f.StringVar(&o.reply, "reply", "", "`file` with the backend's answer to it, a whole body or an event stream")
+	f.StringVar(&o.route, "route", "chat", "`endpoint` of the request: chat, completions, responses, …")
+	f.StringVar(&o.settings, "config", "", "YAML `file` with the plugin's configuration")
+	f.StringVar(&o.hosts, "hosts", "", "`servers` that http_call may ask, as name:port, parted by commas")
+	pairsFlag(f, &o.who, "who", "=", true, "who calls, as `key=K,tenant=T,team=E,tier=R`, any of them")
+	pairsFlag(f, &o.labels, "labels", "=", true, "labels that earlier plugins set, as `a=1,b=2`")
+	pairsFlag(f, &o.headers, "header", ":", false, "a header of the request, as `\"Name: value\"`; may be given again")
+	asJSON(f, &o.machine)
 }
 
 // pluginRun asks a plugin about one text, one request, or one request and its reply, and prints what it changes.
 func pluginRun(ctx context.Context, t terminal, args []string) error {
 	var o trialRun
-	m, err := pluginArg(t, "plugin run", args, func(f *flag.FlagSet) {
-		f.StringVar(&o.text, "text", "", "a text of the last user message; - reads standard input")
-		f.StringVar(&o.request, "request", "", "`file` with a request's body; - reads standard input")
-		f.StringVar(&o.reply, "reply", "", "`file` with the backend's answer to it, a whole body or an event stream")
-		f.StringVar(&o.route, "route", "chat", "endpoint of the request: chat, completions, responses, …")
-		f.StringVar(&o.settings, "config", "", "YAML `file` with the plugin's configuration")
-		f.StringVar(&o.labels, "labels", "", "labels that earlier plugins set, as a=1,b=2")
-	})
+	m, err := pluginArg(t, "plugin run", args, o.flags)
 	if err != nil {
 		return err
 	}
-	if (o.text == "") == (o.request == "") {
-		return usage(t, "plugin run", "say what to run it on: -text TEXT or -request FILE")
+	if wrong := o.wrong(); wrong != "" {
+		return usage(t, "plugin run", wrong)
 	}
-	trial, err := m.open(ctx, t, o.settings)
-	if err != nil {
+	if err := o.try(ctx, t, m); err != nil {
 		return fmt.Errorf("nexus plugin run: %w", err)
 	}
-	err = o.run(ctx, t, trial)
-	return errors.Join(err, trial.Close())
+	return nil
 }
 
-func (o *trialRun) run(ctx context.Context, t terminal, trial *plugin.Trial) error {
+// wrong is what is wrong with the flags, "" if nothing is.
+func (o *trialRun) wrong() string {
+	endpoint := llm.Endpoint(o.route)
+	switch {
+	case o.text == "" && o.request == "":
+		return "say what to run it on: -text TEXT or -request FILE"
+	case o.text != "" && o.request != "":
+		return "-text and -request are two requests; give one"
+	case !slices.Contains(llm.WithBody, endpoint):
+		return fmt.Sprintf("-route: there is no endpoint %q; there are %v", o.route, llm.WithBody)
+	case o.text != "" && bodyOf[endpoint] == "":
+		return fmt.Sprintf("a text alone is no request to %s; give -request FILE", o.route)
+	}
+	for _, w := range o.who {
+		if !slices.Contains([]string{"key", "tenant", "team", "tier"}, w[0]) {
+			return fmt.Sprintf("-who: a caller has no %q; there are key, tenant, team and tier", w[0])
+		}
+	}
+	return ""
+}
+
+func (o *trialRun) try(ctx context.Context, t terminal, m *module) error {
 	c, err := o.call()
 	if err != nil {
-		return fmt.Errorf("nexus plugin run: %w", err)
+		return err
 	}
 	answer, err := content(o.reply)
 	if err != nil {
-		return fmt.Errorf("nexus plugin run: %w", err)
+		return err
+	}
+	s, err := readSettings(o.settings)
+	if err != nil {
+		return err
+	}
+	hosts := strings.FieldsFunc(o.hosts, func(r rune) bool { return r == ',' })
+	trial, err := m.openWith(ctx, plugin.TrialOptions{Log: logTo(t), Hosts: hosts}, s)
+	if err != nil {
+		return err
 	}
 	got, err := trial.Reply(ctx, c, answer)
-	printRequest(t.out, c)
-	if o.reply != "" && err == nil {
-		fmt.Fprintln(t.out, "reply:")
-		diff(t.out, answer, got)
+	r, err := resultOf(c, answer, got, err)
+	if err == nil {
+		err = o.show(t.out, &r)
 	}
-	return said(t.out, err)
+	return errors.Join(err, trial.Close())
+}
+
+// bodyOf is a request of one text, by endpoint; the text stands where the %s is.
+var bodyOf = map[llm.Endpoint]string{
+	llm.Chat:        `{"model":"mock","messages":[{"role":"user","content":%s}]}`,
+	llm.Completions: `{"model":"mock","prompt":%s}`,
+	llm.Responses:   `{"model":"mock","input":%s}`,
+	llm.Embeddings:  `{"model":"mock","input":%s}`,
+	llm.Tokenize:    `{"model":"mock","prompt":%s}`,
 }
 
 func (o *trialRun) call() (*pipeline.Call, error) {
 	text, err := content(o.request)
+	if o.text != "" {
+		text, err = textOrInput(o.text)
+		text = fmt.Sprintf(bodyOf[llm.Endpoint(o.route)], llm.AppendString(nil, text))
+	}
 	if err != nil {
 		return nil, err
-	}
-	if o.text != "" {
-		if text, err = textOrInput(o.text); err != nil {
-			return nil, err
-		}
-		text = `{"model":"mock","messages":[{"role":"user","content":` + string(llm.AppendString(nil, text)) + `}]}`
 	}
 	c, err := plugin.NewCall(llm.Endpoint(o.route), text)
 	if err != nil {
 		return nil, fmt.Errorf("the request: %w", err)
 	}
-	for pair := range strings.SplitSeq(o.labels, ",") {
-		if name, value, ok := strings.Cut(pair, "="); ok {
-			if c.Labels == nil {
-				c.Labels = map[string]string{}
-			}
-			c.Labels[name] = value
+	c.Principal = &pipeline.Principal{Kind: "key"}
+	for _, w := range o.who {
+		*map[string]*string{"key": &c.Principal.ID, "tenant": &c.Principal.Tenant, "team": &c.Principal.Team, "tier": &c.Principal.Tier}[w[0]] = w[1]
+	}
+	for _, l := range o.labels {
+		if c.Labels == nil {
+			c.Labels = map[string]string{}
 		}
+		c.Labels[l[0]] = l[1]
+	}
+	for _, h := range o.headers {
+		c.Header.Add(h[0], h[1])
 	}
 	return c, nil
 }
@@ -113,86 +180,3 @@ func content(path string) (string, error) {
 }
 
 const maxContent = 64 << 20 // bytes
-
-// printRequest prints what the plugin said of a request: each text it edits, then everything else.
-func printRequest(w io.Writer, c *pipeline.Call) {
-	for _, te := range c.Edits {
-		before := string(llm.AppendText(nil, c.Request.Body, c.Request.Texts[te.Text]))
-		fmt.Fprintf(w, "text %d:\n", te.Text)
-		diff(w, before, edited(before, te.Edits))
-	}
-	if c.PII.Count > 0 {
-		fmt.Fprintf(w, "found: %d (%s)\n", c.PII.Count, strings.Join(c.PII.Kinds, ", "))
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Labels)) {
-		fmt.Fprintf(w, "label: %s = %s\n", name, c.Labels[name])
-	}
-	printHeaders(w, "reply header", c.Headers)
-	printHeaders(w, "header to the backend", c.Forward)
-	for _, row := range [][2]string{{"pool", c.Pool}, {"system, before", c.System.Before}, {"system, after", c.System.After}, {"system, instead", c.System.Replace}} {
-		if row[1] != "" {
-			fmt.Fprintf(w, "%s: %s\n", row[0], row[1])
-		}
-	}
-	if field, ok := c.Request.Field("model"); ok && string(field) != string(llm.AppendString(nil, c.Request.Model)) {
-		fmt.Fprintf(w, "model: %s\n", c.Request.Model)
-	}
-}
-
-func printHeaders(w io.Writer, what string, h map[string][]string) {
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		if len(h[name]) == 0 {
-			fmt.Fprintf(w, "%s: %s taken out\n", what, name)
-		}
-		for _, value := range h[name] {
-			fmt.Fprintf(w, "%s: %s: %s\n", what, name, value)
-		}
-	}
-}
-
-func edited(text string, edits []llm.Edit) string {
-	var b strings.Builder
-	at := 0
-	for _, e := range edits {
-		b.WriteString(text[at:e.Start])
-		b.Write(e.With)
-		at = e.End
-	}
-	return b.String() + text[at:]
-}
-
-// diff prints the lines that differ; the texts have the same lines but where an edit put some in or took some out.
-func diff(w io.Writer, before, after string) {
-	if before == after {
-		fmt.Fprintln(w, "  unchanged")
-		return
-	}
-	a, b := strings.Split(before, "\n"), strings.Split(after, "\n")
-	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
-		a, b = a[1:], b[1:]
-	}
-	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
-		a, b = a[:len(a)-1], b[:len(b)-1]
-	}
-	for _, line := range a {
-		fmt.Fprintln(w, "- "+line)
-	}
-	for _, line := range b {
-		fmt.Fprintln(w, "+ "+line)
-	}
-}
-
-// said prints a plugin's no, which is an answer; a plugin that failed is an error.
-func said(w io.Writer, err error) error {
-	var no *pipeline.Refusal
-	switch cause := plugin.FaultCause(err); {
-	case err == nil:
-		return nil
-	case cause != "":
-		return fmt.Errorf("nexus plugin run: the plugin failed (%s): %w", cause, errors.Unwrap(err))
-	case errors.As(err, &no):
-		fmt.Fprintf(w, "refused: %d %s: %s\n", no.HTTPStatus(), no.Code, no.Reason)
-		return nil
-	}
-	return err
-}

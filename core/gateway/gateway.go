@@ -55,6 +55,7 @@ type Gateway struct {
 	server      *server.Server
 	admin       *admin.Admin
 	made        closers
+	snapshots   sync.WaitGroup // that are not closed yet
 
 	reloading sync.Mutex
 	listen    [2]string // as started: a reload cannot move a listener
@@ -161,6 +162,8 @@ func (g *Gateway) swap(ctx context.Context, l loaded) error {
 	if err != nil {
 		return err
 	}
+	g.snapshots.Add(1)
+	next.closed = g.snapshots.Done
 	g.server.Configure(l.file.Server)
 	g.telemetry.SetKnown(next.facts.known)
 	old := g.current.Swap(next)
@@ -228,10 +231,28 @@ func (g *Gateway) Hurry() { g.hurry() }
 
 func (g *Gateway) close() {
 	g.current.Load().Release()
+	g.settle()
 	if err := g.made.close(); err != nil {
 		g.options.Log.Error("stop", "err", err)
 	}
 }
+
+// settle waits until what calls used is closed, unless a call does not end.
+func (g *Gateway) settle() {
+	done := make(chan struct{})
+	go func() {
+		g.snapshots.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(closeTime):
+		g.options.Log.Warn("stop: calls have not ended")
+	}
+}
+
+// closeTime is longer than plugins are told of calls' ends for.
+const closeTime = 15 * time.Second
 
 // Close releases what New made, for a gateway that is never run.
 func (g *Gateway) Close() { g.close() }

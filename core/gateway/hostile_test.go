@@ -36,17 +36,17 @@ func hostileFolder(t *testing.T, onError string) string {
 }
 
 // hostileGuest builds it, once.
-var hostileGuest = sync.OnceValues(func() ([]byte, error) { return buildGuest("hostile") })
+var hostileGuest = sync.OnceValues(func() ([]byte, error) { return buildGuest("../plugin/testdata/hostile") })
 
-// buildGuest builds one of the plugin package's test guests.
-func buildGuest(name string) ([]byte, error) {
+// buildGuest builds the guest in a folder.
+func buildGuest(folder string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "nexus-guest-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, name+".wasm")
-	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", file, "../plugin/testdata/"+name)
+	file := filepath.Join(dir, "guest.wasm")
+	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", file, folder)
 	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
@@ -123,7 +123,7 @@ func TestPluginFailsInMidStream(t *testing.T) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Errorf("waited too long: %s", what)
 			return

@@ -25,6 +25,7 @@ type puppet struct {
 
 	mu     sync.Mutex
 	got    string
+	header http.Header
 	status int
 	answer string
 }
@@ -42,7 +43,7 @@ func (p *puppet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.got = string(body)
+	p.got, p.header = string(body), r.Header
 	kind := "application/json"
 	if strings.HasPrefix(p.answer, "data:") || strings.HasPrefix(p.answer, "event:") {
 		kind = "text/event-stream"

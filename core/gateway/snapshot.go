@@ -24,6 +24,7 @@ type snapshot struct {
 	facts      facts
 	users      atomic.Int64 // calls, and the gateway itself while the snapshot is current
 	made       closers
+	closed     func() // told when all is closed
 	log        *slog.Logger
 }
 
@@ -55,11 +56,16 @@ func (s *snapshot) take() bool {
 	}
 }
 
-// Release takes a user away; the last one closes the snapshot.
+// Release takes a user away. After the last one the snapshot is closed, beside the call that this was: plugins may
+// still have to be told of other ends, and no caller waits for that.
 func (s *snapshot) Release() {
-	if s.users.Add(-1) > 0 {
-		return
+	if s.users.Add(-1) == 0 {
+		go s.close()
 	}
+}
+
+func (s *snapshot) close() {
+	defer s.closed()
 	if err := s.made.close(); err != nil {
 		s.log.Error("close snapshot", "generation", s.generation, "err", err)
 	}

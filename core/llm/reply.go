@@ -70,7 +70,7 @@ type ToolCall struct {
 	Arguments     Span // JSON text; of a custom tool its input, which need not be
 	Custom        bool // {"custom":{"input":…}}
 	Legacy        bool // function_call
-	Twice         bool // a member stands there twice: readers may disagree on what it says
+	Odd           bool // a member stands there twice, or the arguments are no text: readers may disagree on what it says
 }
 
 // A View is what the gateway reads of one chunk's payload. Its slices are reused by the next scan.

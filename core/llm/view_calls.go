@@ -52,7 +52,10 @@ func (x *viewer) legacyCall(whole bool) {
 }
 
 func (x *viewer) call(c ToolCall) {
-	if x.err == nil && len(x.v.Calls) < maxTexts {
+	if len(x.v.Calls) >= maxTexts {
+		x.fail("", "holds too many tool calls")
+	}
+	if x.err == nil {
 		x.v.Calls = append(x.v.Calls, c)
 	}
 }
@@ -64,9 +67,9 @@ func (x *viewer) function(c *ToolCall, whole bool) {
 		case "name":
 			c.note(&c.Name, x.string())
 		case "arguments":
-			c.note(&c.Arguments, x.words(ToolArguments, whole))
+			c.note(&c.Arguments, x.argument(c, ToolArguments, whole))
 		case "input":
-			c.note(&c.Arguments, x.words(Content, whole))
+			c.note(&c.Arguments, x.argument(c, Content, whole))
 		default:
 			x.skip()
 		}
@@ -78,8 +81,16 @@ func (c *ToolCall) note(member *Span, at Span) {
 	if at.Start == 0 {
 		return
 	}
-	c.Twice = c.Twice || member.Start != 0
+	c.Odd = c.Odd || member.Start != 0
 	*member = at
+}
+
+// argument is words of a call's arguments, which must be a string or nothing.
+func (x *viewer) argument(call *ToolCall, c Channel, whole bool) Span {
+	if b := x.peek(); b != '"' && b != 'n' {
+		call.Odd = true
+	}
+	return x.words(c, whole)
 }
 
 // words notes the string at hand as a text and returns where it stands.

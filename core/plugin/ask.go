@@ -14,7 +14,7 @@ type hook struct {
 	text     abi.Verdict // with which OutText may be said
 }
 
-const refusalRecords = 1<<abi.OutStatus | 1<<abi.OutCode | 1<<abi.OutMessage
+const refusalRecords = 1<<abi.OutStatus | 1<<abi.OutCode | 1<<abi.OutMessage | 1<<abi.OutRetry
 
 var (
 	requestHook = &hook{
@@ -30,7 +30,7 @@ var (
 // later version and mean nothing here.
 func (h *hook) may(id uint16, v abi.Verdict) bool {
 	switch {
-	case id == 0 || id > abi.OutSystem:
+	case id == 0 || id > abi.OutRetry:
 		return true
 	case id == abi.OutText:
 		return h.text != abi.Pass && v == h.text
@@ -46,13 +46,14 @@ type question struct {
 }
 
 // put asks a question and checks what is said to it; after an error nothing was.
-func (p *plugin) put(ctx context.Context, t *turn, q question, s *said) (abi.Verdict, error) {
+func (p *plugin) put(ctx context.Context, t *turn, q question, s *said) (v abi.Verdict, err error) {
 	g, err := p.enter(ctx, t)
 	if err != nil {
 		return 0, err
 	}
-	v, err := p.putGuest(ctx, g, q, s)
-	p.leave(g, err)
+	err = errPanicked
+	defer func() { p.leave(g, err) }()
+	v, err = p.putGuest(ctx, g, q, s)
 	return v, err
 }
 

@@ -29,10 +29,10 @@ func BenchmarkStream(b *testing.B) {
 	}
 	b.Run("guest alone", func(b *testing.B) {
 		p, a := s.outward[0], answer{}
-		q := piece{text: []byte("안녕하세요, 반갑습니다. ")}
+		q, t := piece{text: []byte("안녕하세요, 반갑습니다. ")}, &turn{}
 		b.ReportAllocs()
 		for b.Loop() {
-			if err := p.ask(context.Background(), &turn{}, q, &a); err != nil {
+			if err := p.ask(context.Background(), t, q, &a); err != nil {
 				b.Fatal(err)
 			}
 		}

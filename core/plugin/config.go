@@ -13,14 +13,14 @@ import (
 // A Config says which plugins stand in every call's way, and in which order.
 type Config struct {
 	CacheDir string  `yaml:"cache_dir" default:"auto" doc:"Directory for compiled plugins, kept private; auto is one below the user's cache directory, empty keeps them in memory."`
-	Dir      string  `yaml:"dir" doc:"Folder of plugins, <name>.wasm with <name>.yaml beside it; empty is the shipped ones."`
+	Dir      string  `yaml:"dir" doc:"Folder of your own plugins, <name>.wasm with <name>.yaml beside it; the shipped ones are there without."`
 	Breaker  Breaker `yaml:"breaker" doc:"When a plugin that fails is taken out for a while, so that its calls are not kept waiting for its failures."`
 	Chain    []Entry `yaml:"chain" doc:"The plugins, in the order in which they see a text."`
 }
 
 // An Entry is one plugin in the chain.
 type Entry struct {
-	Name         string         `yaml:"name" doc:"The plugin's name, in the folder and in metrics and logs."`
+	Name         string         `yaml:"name" doc:"The plugin's name: its file in the folder or a shipped one, and what metrics and logs call it."`
 	Path         string         `yaml:"path" doc:"A module elsewhere than in the folder; its manifest lies beside it, ending in .yaml."`
 	Config       map[string]any `yaml:"config" doc:"What the plugin itself is told; see its README."`
 	OnError      string         `yaml:"on_error" enum:",deny,allow" doc:"What happens to a call when the plugin fails: deny or allow; empty is what its manifest says."`

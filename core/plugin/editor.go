@@ -51,6 +51,9 @@ func (e *editor) put(t llm.Text, text []byte) {
 // finish returns the chunk with what was noted, the same when nothing was. An event's tokens go even then:
 // engines send them ahead of the text they stand for, while that waits for a stop string or a parser.
 func (e *editor) finish(c llm.Chunk) (llm.Chunk, error) {
+	if c.Raw == nil { // hidden: nobody gets it
+		return c, nil
+	}
 	if (e.dirty || c.Kind != llm.Body) && hasTokens(c.Data) {
 		blank(&e.patch, c.Data, tokens)
 		e.dirty, e.rescan = true, true

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"sync"
@@ -66,31 +67,44 @@ func (e *ending) tell() {
 		return
 	}
 	e.told = true
-	c := *e.call // what is known of it now: it is not ours any longer once its reply is closed
+	c := keepCall(e.call)
 	meta := e.appendEnd(nil)
 	e.last.do(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), maxEnd)
 		defer cancel()
-		t := turn{call: &c, reply: true}
+		t := turn{call: c, reply: true}
 		for _, p := range e.plugins {
-			if err := p.tellEnd(ctx, &t, meta); err != nil {
+			err := p.tellEnd(ctx, &t, meta)
+			for isBusy(err) && ctx.Err() == nil { // nobody waits for this: it can wait
+				err = p.tellEnd(ctx, &t, meta)
+			}
+			if err != nil {
 				p.lost(ctx, err)
 			}
 		}
 	})
 }
 
+// keepCall is what is known of a call now. It is not ours any longer once its reply is closed, while plugins may yet
+// label it.
+func keepCall(c *pipeline.Call) *pipeline.Call {
+	kept := *c
+	kept.Labels = maps.Clone(c.Labels)
+	return &kept
+}
+
 // maxEnd bounds how long an instance is waited for when a call has ended.
 const maxEnd = 10 * time.Second
 
-func (p *plugin) tellEnd(ctx context.Context, t *turn, meta []byte) error {
+func (p *plugin) tellEnd(ctx context.Context, t *turn, meta []byte) (err error) {
 	g, err := p.enter(ctx, t)
 	if err != nil {
 		return err
 	}
+	err = errPanicked
+	defer func() { p.leave(g, err) }()
 	_, err = p.tellGuest(ctx, g, p.onEnd, meta)
 	p.wipe(g, p.buffers.in, uint32(len(meta)))
-	p.leave(g, err)
 	return err
 }
 

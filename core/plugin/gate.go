@@ -121,12 +121,20 @@ func (g *gate) chunked(c llm.Chunk) (llm.Chunk, error) {
 	return c, err
 }
 
+// callerRuns are the types of a response's items that the caller is to run, as JSON.
+var callerRuns = [...]string{`"function_call"`, `"custom_tool_call"`, `"local_shell_call"`, `"shell_call"`, `"computer_call"`, `"apply_patch_call"`}
+
 // unjudged applies the failure rules where tool calls come in words that the gate does not know: the Responses API's.
 func (g *gate) unjudged(c llm.Chunk) error {
-	if !bytes.Contains(c.Data, []byte(`"function_call"`)) && !bytes.Contains(c.Data, []byte(`"custom_tool_call"`)) {
+	if !bytes.Contains(c.Data, []byte(`_call"`)) {
 		return nil
 	}
-	return g.fail(fail(badResult, "tool calls of the Responses API are not judged yet"))
+	for _, kind := range callerRuns {
+		if bytes.Contains(c.Data, []byte(kind)) {
+			return g.fail(fail(badResult, "tool calls of the Responses API are not judged yet"))
+		}
+	}
+	return nil
 }
 
 // fail applies the failure rule of each plugin.

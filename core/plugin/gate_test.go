@@ -280,6 +280,10 @@ func TestToolCallResponses(t *testing.T) {
 	if got := through(t, set.Stage(), llm.Responses, text); got != text {
 		t.Errorf("got %s", got)
 	}
+	for _, kind := range []string{"custom_tool_call", "local_shell_call", "shell_call", "computer_call", "apply_patch_call"} {
+		_, err := throughErr(t, set.Stage(), llm.Responses, strings.Replace(item, "function_call", kind, 1))
+		wantRefusal(t, err, pipeline.Unavailable, 0, "plugin_failed", "plugin judge failed")
+	}
 	allow, _ := judges(t, Entry{Name: "judge", OnError: "allow"})
 	if got := through(t, allow.Stage(), llm.Responses, text+item); got != text+item {
 		t.Errorf("got %s", got)

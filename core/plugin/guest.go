@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/nexus-gateway/nexus/core/llm"
@@ -55,19 +56,25 @@ type answer struct {
 type refusal struct {
 	status        int
 	code, message string
+	retry         time.Duration
 }
 
 // ask calls on_text. The error is a *failure, or the context's. Whatever the guest says is checked before
 // it is believed; a guest that said what cannot be is not used again.
-func (p *plugin) ask(ctx context.Context, t *turn, q piece, a *answer) error {
+func (p *plugin) ask(ctx context.Context, t *turn, q piece, a *answer) (err error) {
 	g, err := p.enter(ctx, t)
 	if err != nil {
 		return err
 	}
+	err = errPanicked
+	defer func() { p.leave(g, err) }()
 	err = p.askGuest(ctx, g, q, a)
-	p.leave(g, err)
 	return err
 }
+
+// errPanicked stands until a question is answered: should the host itself panic, the instance is given back all the
+// same, or nobody could ever close the plugin.
+var errPanicked = fail("instantiate", "the gateway itself failed")
 
 func (p *plugin) askGuest(ctx context.Context, g *sandbox.Guest, q piece, a *answer) error {
 	size := len(q.before) + len(q.text)
@@ -83,7 +90,7 @@ func (p *plugin) askGuest(ctx context.Context, g *sandbox.Guest, q piece, a *ans
 	if err != nil {
 		err = faultOf(ctx, err)
 	} else {
-		err = p.readText(g, abi.Result(word), q.text[q.gone:], a)
+		err = p.readText(g, abi.Result(word), q, a)
 	}
 	p.wipe(g, in, uint32(size))
 	return err
@@ -110,8 +117,9 @@ func faultOf(ctx context.Context, err error) error {
 }
 
 // readText checks and copies out what on_text returned.
-func (p *plugin) readText(g *sandbox.Guest, r abi.Result, text []byte, a *answer) error {
+func (p *plugin) readText(g *sandbox.Guest, r abi.Result, q piece, a *answer) error {
 	a.reset()
+	text := q.text[q.gone:]
 	if r.Error() != 0 {
 		return fail(declared, "%s", p.reason(g, r))
 	}
@@ -126,6 +134,12 @@ func (p *plugin) readText(g *sandbox.Guest, r abi.Result, text []byte, a *answer
 		return fail(badHold, "%d bytes held of %d", r.Hold(), len(text))
 	}
 	a.hold = int(r.Hold())
+	switch {
+	case q.flags&abi.FlagFinal != 0 && a.hold > 0:
+		return fail(badHold, "%d bytes held of a text that is final", a.hold)
+	case q.flags&abi.FlagMustDecide != 0 && a.hold > p.entry.MaxHold:
+		return fail(badHold, "%d bytes held; the most is %d", a.hold, p.entry.MaxHold)
+	}
 	released := len(text) - a.hold
 	if !boundary(text, released) {
 		return fail(badHold, "%d bytes held cut a character", a.hold)

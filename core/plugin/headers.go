@@ -73,7 +73,7 @@ const (
 // shown reports whether plugins may see a header of the caller's: not if its name says that it is a credential. auth
 // takes out those that it knows; this keeps what it does not.
 func shown(lower string) bool {
-	for _, part := range [...]string{"auth", "cookie", "api-key", "apikey", "api_key", "token", "secret", "password", "credential", "signature"} {
+	for _, part := range [...]string{"auth", "cookie", "api-key", "apikey", "api_key", "access-key", "subscription-key", "jwt", "session", "token", "secret", "password", "credential", "signature"} {
 		if strings.Contains(lower, part) {
 			return false
 		}

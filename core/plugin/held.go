@@ -40,7 +40,7 @@ func hold(e llm.Endpoint, data []byte, call *llm.ToolCall) (*held, error) {
 // of is a call as it stands in data, without its texts.
 func of(data []byte, call *llm.ToolCall) *held {
 	h := &held{choice: call.Choice, index: call.Index, custom: call.Custom, legacy: call.Legacy}
-	if call.Arguments.Start > 0 && call.Name.Len() > 0 && !call.Twice {
+	if call.Arguments.Start > 0 && call.Name.Len() > 0 && !call.Odd {
 		h.part = slices.Clone(data[call.At.Start:call.At.End])
 		h.at = llm.Span{Start: call.Arguments.Start - call.At.Start - 1, End: call.Arguments.End - call.At.Start + 1}
 		h.ided = call.ID.Len() > 0

@@ -3,6 +3,7 @@ package plugin
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -12,24 +13,24 @@ import (
 
 // An Inspection is what a module is, read without running it.
 type Inspection struct {
-	Kind         string   // nexus_abi_1, Proxy-Wasm, http-wasm, Extism; several with commas; "none"
-	Fault        string   // why this gateway would not run it, whatever it is granted; empty: it would
-	Hooks        []string // it subscribes to, as in on_text
-	Configures   bool     // it takes a configuration
-	Imports      []string // module.name, sorted
-	Capabilities []string // that its imports need; those of records do not show
-	Exports      []string // functions, sorted
-	Pages        uint32   // of 64 KiB that its memory begins with
-	MaxPages     uint32   // 0: no bound of its own
-	Size         int      // bytes of the module
-	SHA256       string
+	Kind         string   `json:"kind"`                // nexus_abi_1, Proxy-Wasm, http-wasm, Extism; several with commas; "none"
+	Fault        string   `json:"fault,omitempty"`     // why this gateway would not run it, whatever it is granted; empty: it would
+	Hooks        []string `json:"hooks"`               // it subscribes to, as in on_text
+	Configures   bool     `json:"takes_configuration"` // it takes a configuration
+	Imports      []string `json:"imports"`             // module.name, sorted
+	Capabilities []string `json:"capabilities"`        // that its imports need; those of records do not show
+	Exports      []string `json:"exports"`             // functions, sorted
+	Pages        uint32   `json:"pages"`               // of 64 KiB that its memory begins with
+	MaxPages     uint32   `json:"max_pages,omitempty"` // 0: no bound of its own
+	Size         int      `json:"size"`                // bytes of the module
+	SHA256       string   `json:"sha256"`
 }
 
 // Inspect reads what a module is. What is no core module is an error.
 func Inspect(wasm []byte) (Inspection, error) {
 	s, err := sandbox.Inspect(wasm)
 	if err != nil {
-		return Inspection{}, err
+		return Inspection{}, fmt.Errorf("%w; build or copy it anew: a core WebAssembly module is wanted", err)
 	}
 	digest := sha256.Sum256(wasm)
 	in := Inspection{Kind: strings.Join(contracts(s), ", "), Size: len(wasm), SHA256: hex.EncodeToString(digest[:]), Pages: s.Memory.Min}

@@ -132,7 +132,12 @@ var kept = struct {
 }{sets: map[string]*Set{}}
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asWatch) != "" {
+		watchMain()
+		return
+	}
 	code := m.Run()
+	time.AfterFunc(time.Minute, func() { panic("a set does not close: a test ended while it had an instance") })
 	for _, s := range kept.sets {
 		if err := s.Close(); err != nil {
 			panic(err)

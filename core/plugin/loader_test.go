@@ -149,9 +149,10 @@ func TestLoadFromFolders(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l := loader(t, nil)
+	l := loader(t, fstest.MapFS{"parrot.wasm": {Data: parrot()}, "parrot.yaml": {Data: []byte("name: parrot\nhooks: [on_text]")}})
 	for _, c := range []Config{
 		{Dir: dir, Chain: []Entry{{Name: "pii-mask"}}},
+		{Dir: dir, Chain: []Entry{{Name: "pii-mask"}, {Name: "parrot"}}}, // the folder need not hold what is shipped
 		{Chain: []Entry{{Name: "mine", Path: filepath.Join(dir, "pii-mask.wasm")}}},
 	} {
 		c.CacheDir = cacheDir(t)

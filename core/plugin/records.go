@@ -2,7 +2,9 @@ package plugin
 
 import (
 	"encoding/binary"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/nexus-gateway/nexus/core/llm"
@@ -186,6 +188,12 @@ func (r *refusal) record(id uint16, value string) error {
 			return fail(badRecord, "message %q", value)
 		}
 		r.message = value
+	case abi.OutRetry:
+		seconds, err := strconv.ParseUint(value, 10, 32)
+		if err != nil || seconds > abi.MaxRetry {
+			return fail(badRecord, "to retry after %q seconds: 0 to %d are wanted", value, abi.MaxRetry)
+		}
+		r.retry = time.Duration(seconds) * time.Second
 	}
 	return nil
 }

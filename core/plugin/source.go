@@ -25,7 +25,9 @@ func (l *Loader) find(c *Config, e *Entry) (source, error) {
 	case e.Path != "":
 		return read(os.DirFS(filepath.Dir(e.Path)), strings.TrimSuffix(filepath.Base(e.Path), ".wasm"))
 	case c.Dir != "":
-		return read(os.DirFS(c.Dir), e.Name)
+		if dir := os.DirFS(c.Dir); has(dir, e.Name) || !l.ships(e.Name) {
+			return read(dir, e.Name)
+		}
 	}
 	if s, ok := l.shipped[e.Name]; ok {
 		return s, nil
@@ -38,6 +40,16 @@ func (l *Loader) find(c *Config, e *Entry) (source, error) {
 		l.shipped[e.Name] = s
 	}
 	return s, err
+}
+
+// ships reports whether a plugin comes with this binary; the operator's folder need not hold a copy of it.
+func (l *Loader) ships(name string) bool {
+	return l.options.Shipped != nil && has(l.options.Shipped, name)
+}
+
+func has(files fs.FS, name string) bool {
+	_, err := fs.Stat(files, name+".wasm")
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // maxModule bounds a module's file.

@@ -277,7 +277,7 @@ func (p *plugin) warn(ctx context.Context, f *failure) {
 
 // refuse turns a guest's no into the gateway's.
 func (p *plugin) refuse(no *refusal) error {
-	r := &pipeline.Refusal{Kind: pipeline.Forbidden, Status: no.status, Stage: "plugin", Code: no.code, Reason: no.message}
+	r := &pipeline.Refusal{Kind: pipeline.Forbidden, Status: no.status, Stage: "plugin", Code: no.code, Reason: no.message, Retry: no.retry}
 	if r.Code == "" {
 		r.Code = "plugin_refused"
 	}

@@ -105,11 +105,11 @@ func (g *gate) list(c llm.Chunk, calls []llm.ToolCall) error {
 			continue
 		}
 		ch.released++
-		changed = changed || string(h.arguments) != before || calls[i].Twice
+		changed = changed || string(h.arguments) != before || calls[i].Odd
 		if len(left) > 0 {
 			left = append(left, ',')
 		}
-		if string(h.arguments) != before || calls[i].Twice {
+		if string(h.arguments) != before || calls[i].Odd {
 			left = h.element(left)
 			continue
 		}

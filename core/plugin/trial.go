@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing/fstest"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
 	"github.com/nexus-gateway/nexus/core/sandbox"
+	"github.com/nexus-gateway/nexus/core/setting"
 	"github.com/nexus-gateway/nexus/sdk/abi"
 )
 
@@ -56,17 +58,48 @@ func OpenTrial(ctx context.Context, wasm, manifest []byte, o TrialOptions) (*Tri
 	}
 	config := &Config{CacheDir: o.CacheDir, Chain: []Entry{o.entry(&m)}}
 	if t.set, err = t.loader.Load(ctx, config); err != nil {
-		var one *EntryError
-		if errors.As(err, &one) {
-			err = one.Err
-		}
-		return nil, errors.Join(err, t.loader.Close())
+		return nil, errors.Join(bare(err), t.loader.Close())
 	}
 	t.p = t.set.plugins[0]
 	if o.HTTP != nil && t.p.http != nil {
 		t.p.http.client.Transport = o.HTTP
 	}
 	return t, nil
+}
+
+// bare is err without the entry of the chain that it is about: a Trial has one alone.
+func bare(err error) error {
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		var all []error
+		for _, one := range e.Unwrap() {
+			all = append(all, bare(one))
+		}
+		return errors.Join(all...)
+	case *EntryError:
+		return e.Err
+	}
+	return err
+}
+
+// RefusedSettings are the settings of TrialOptions.Config that err, which OpenTrial returned, finds fault with; none when
+// it is about something else.
+func RefusedSettings(err error) setting.Problems {
+	p := setting.NewProblems()
+	gatherSettings(err, p)
+	return p
+}
+
+func gatherSettings(err error, p setting.Problems) {
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			gatherSettings(one, p)
+		}
+	case *settingError:
+		path := strings.TrimPrefix(strings.TrimPrefix(e.path, "config"), ".")
+		p.Addf(path, "%s", e.text)
+	}
 }
 
 func (o *TrialOptions) loader(files fs.FS, r *prometheus.Registry) Options {

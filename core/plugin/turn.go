@@ -60,10 +60,16 @@ func (p *plugin) owner(t *turn) string {
 
 // blame returns err unless it says more of the crowd than of the plugin: that all instances were busy.
 func blame(err error) error {
-	if f, ok := err.(*failure); ok && f.cause == sandbox.Busy.String() {
+	if isBusy(err) {
 		return errCrowd
 	}
 	return err
+}
+
+// isBusy reports whether no instance became free.
+func isBusy(err error) bool {
+	f, ok := err.(*failure)
+	return ok && f.cause == sandbox.Busy.String()
 }
 
 var errCrowd = errors.New("every instance is busy")

@@ -68,8 +68,8 @@ func (g *gauge) read(c llm.Chunk, err error) (says, final bool) {
 	return v.HasUsage || final, final
 }
 
-// ask asks every plugin, and of the end only once.
-func (g *gauge) ask(ctx context.Context, final bool) error {
+// ask asks every plugin, and of the end only once: that each is told, whatever those before it say.
+func (g *gauge) ask(ctx context.Context, final bool) (no error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.final {
@@ -77,17 +77,25 @@ func (g *gauge) ask(ctx context.Context, final bool) error {
 	}
 	g.final = final
 	for _, p := range g.plugins {
-		g.meta = g.appendUsage(g.meta[:0])
-		var s said
-		v, err := p.put(ctx, &g.turn, question{hook: usageHook, call: p.onUsage, meta: g.meta}, &s)
-		if err == nil && v == abi.Refuse {
-			err = p.refuse(&s.refusal)
-		} else if err != nil {
-			err = p.failed(ctx, err)
+		if err := g.askOne(ctx, p); err != nil && no == nil {
+			no = err
 		}
-		if err != nil {
-			return err
+		if no != nil && !final {
+			return no
 		}
+	}
+	return no
+}
+
+func (g *gauge) askOne(ctx context.Context, p *plugin) error {
+	g.meta = g.appendUsage(g.meta[:0])
+	var s said
+	v, err := p.put(ctx, &g.turn, question{hook: usageHook, call: p.onUsage, meta: g.meta}, &s)
+	switch {
+	case err != nil:
+		return p.failed(ctx, err)
+	case v == abi.Refuse:
+		return p.refuse(&s.refusal)
 	}
 	return nil
 }

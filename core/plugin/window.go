@@ -87,15 +87,8 @@ func (p *plugin) decide(ctx context.Context, q piece, r *pass) error {
 		if err := p.ask(ctx, r.turn, q, &r.answer); err != nil {
 			return err
 		}
-		switch {
-		case r.answer.refused != nil:
+		if r.answer.refused != nil || r.answer.hold <= p.entry.MaxHold {
 			return nil
-		case q.flags&abi.FlagFinal != 0 && r.answer.hold > 0:
-			return fail(badHold, "%d bytes held of a text that is final", r.answer.hold)
-		case r.answer.hold <= p.entry.MaxHold:
-			return nil
-		case q.flags&abi.FlagMustDecide != 0:
-			return fail(badHold, "%d bytes held; the most is %d", r.answer.hold, p.entry.MaxHold)
 		}
 		q.flags |= abi.FlagMustDecide
 	}

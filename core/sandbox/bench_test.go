@@ -2,42 +2,41 @@ package sandbox
 
 import (
 	"context"
-	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
-func BenchmarkEmpty(b *testing.B) {
-	p := load(b, goGuest(b), Options{WASI: true})
-	g := get(b, p)
-	defer p.Put(g)
-	f, ctx := function(b, p, "empty"), context.Background()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := g.Call(ctx, f); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkWhole is a call with all that stands round it: an isolated guest of the same owner, taken, called and
-// put back.
-func BenchmarkWhole(b *testing.B) {
+// BenchmarkCall is a call that does nothing: alone, and whole, with all that stands round it: an isolated guest of the
+// same owner, taken, called and put back.
+func BenchmarkCall(b *testing.B) {
 	p := load(b, goGuest(b), Options{WASI: true, Isolate: true})
 	f, ctx := function(b, p, "empty"), context.Background()
-	b.ReportAllocs()
-	for b.Loop() {
-		g, err := p.GetFor(ctx, "tenant")
-		if err != nil {
-			b.Fatal(err)
+	b.Run("empty", func(b *testing.B) {
+		g := get(b, p)
+		defer p.Put(g)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := g.Call(ctx, f); err != nil {
+				b.Fatal(err)
+			}
 		}
-		if _, err := g.Call(ctx, f); err != nil {
-			b.Fatal(err)
+	})
+	b.Run("whole", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			g, err := p.GetFor(ctx, "tenant")
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := g.Call(ctx, f); err != nil {
+				b.Fatal(err)
+			}
+			p.Put(g)
 		}
-		p.Put(g)
-	}
+	})
 }
 
 // BenchmarkShare is 64 goroutines that scan: on two instances, and on one each.
@@ -45,7 +44,7 @@ func BenchmarkShare(b *testing.B) {
 	const goroutines = 64
 	text := []byte(strings.Repeat(sampleText, 11)[:1024])
 	for _, instances := range []int{2, goroutines} {
-		b.Run(fmt.Sprintf("instances=%d", instances), func(b *testing.B) {
+		b.Run(strconv.Itoa(instances), func(b *testing.B) {
 			p := load(b, goGuest(b), Options{WASI: true, Instances: instances, Limits: Limits{Deadline: time.Second}})
 			buffer, scan := function(b, p, "buffer"), function(b, p, "scan")
 			at := warm(b, p, buffer, instances)
@@ -97,8 +96,8 @@ func BenchmarkGetPut(b *testing.B) {
 	}
 }
 
-// BenchmarkScan is what the meter costs a scanner, in Go and in C.
-func BenchmarkScan(b *testing.B) {
+// BenchmarkMetering is what the meter costs a scanner, in Go and in C.
+func BenchmarkMetering(b *testing.B) {
 	text := []byte(strings.Repeat(sampleText, 11)[:1024])
 	for _, language := range []struct {
 		name  string

@@ -7,7 +7,7 @@ func (w *meter) codeSection(r *reader) {
 		r.fail("%d functions, but %d bodies", len(w.funcs)-w.imported, n)
 		return
 	}
-	w.u32(uint32(n))
+	w.u32(uint32(n + w.added()))
 	for i := range n {
 		size := r.u32()
 		start := r.at
@@ -23,25 +23,34 @@ func (w *meter) codeSection(r *reader) {
 		}
 		w.code++
 	}
+	if w.bulky {
+		w.longBodies()
+	}
 }
 
 // function rewrites one body of the given type.
 func (w *meter) function(r *reader, typ uint32) {
-	s := &w.scan
-	*s = scan{r: r, m: w.module, sites: s.sites[:0], blocks: s.blocks[:0]}
 	locals := r.at
-	params := uint32(len(w.types[typ].Params))
-	groups := s.readLocals(params)
-	code := r.at
-	s.body()
+	s := w.look(r, typ, &w.debts)
 	if r.err != nil {
 		return
 	}
+	code := s.code
 	w.fixed = w.fixed || s.fixes
-	w.locals(r.b[locals:code], groups)
+	w.locals(r.b[locals:code], s.groups)
 	w.enter(typ, len(r.b)-code)
 	w.copy(code, len(r.b)-1)
 	w.leave(len(r.b) - code)
+}
+
+// look scans one body.
+func (w *meter) look(r *reader, typ uint32, d *debts) *scan {
+	s := &w.scan
+	*s = scan{r: r, m: w.module, debts: d, sites: s.sites[:0], blocks: s.blocks[:0]}
+	s.groups = s.readLocals(uint32(len(w.types[typ].Params)))
+	s.code = r.at
+	s.body()
+	return s
 }
 
 // readLocals reads the declarations, sets how many locals there are, and returns how many groups they come in.
@@ -61,9 +70,10 @@ func (s *scan) readLocals(params uint32) int {
 }
 
 // weight is how many calls of depth one of this function counts for: its frame holds its locals, and at worst
-// what the code leaves on the stack.
+// what the code leaves on the stack, each value in a place of its own. That is up to four bytes for a byte of code,
+// so that no unit of depth takes much more than 8 KiB.
 func (s *scan) weight(code int) int64 {
-	return 1 + int64(s.locals)/64 + int64(code)/(16<<10)
+	return 1 + int64(s.locals)/64 + int64(code)/(2<<10)
 }
 
 // locals declares what the changes need behind the function's own: first the i32s, then the fuel.
@@ -305,22 +315,4 @@ func (w *meter) grow(whole []byte) {
 	w.out = append(w.out, opCall)
 	w.u32(w.grown)
 	w.fetch()
-}
-
-// bulk charges an operation by its length, which is the value on top of the stack before it.
-func (w *meter) bulk(kind siteKind, whole []byte) {
-	temp := w.scan.locals
-	w.local(opLocalTee, temp)
-	w.out = append(w.out, whole...)
-	w.amount(func() {
-		w.local(opLocalGet, temp)
-		if kind == siteTabGrow { // it may have been refused, whatever the length: charge for no more than a table can hold
-			w.out = appendS64(append(w.out, opI32Const), 2*maxTable-1)
-			w.out = append(w.out, opI32And)
-		}
-		w.out = append(w.out, opI64ExtendU)
-		if kind == siteMemory {
-			w.out = append(w.out, opI64Const, bytesShift, opI64ShrU)
-		}
-	})
 }

@@ -64,7 +64,11 @@ func (p *Pool) make(ctx context.Context) (*Guest, error) {
 	p.made++
 	p.alive++
 	p.mu.Unlock()
-	if err := g.start(ctx); err != nil {
+	err := g.start(ctx)
+	if err == nil {
+		err = g.remember()
+	}
+	if err != nil {
 		p.mu.Lock()
 		p.settle(g)
 		p.mu.Unlock()
@@ -73,7 +77,6 @@ func (p *Pool) make(ctx context.Context) (*Guest, error) {
 	}
 	g.gauge.ready(&p.options.Limits)
 	g.pages = g.MemorySize() / pageSize
-	g.remember()
 	g.started = true
 	return g, nil
 }
@@ -81,6 +84,14 @@ func (p *Pool) make(ctx context.Context) (*Guest, error) {
 func (g *Guest) instantiate() (err error) {
 	p := g.pool
 	ctx := context.Context(&g.call)
+	defer func() { // wazero cannot do with less memory than a module begins with
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("no memory: %v", cause)
+		}
+		if err != nil && g.linear != nil {
+			g.linear.Free() // wazero forgets it
+		}
+	}()
 	if p.options.Isolate {
 		ctx = experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(func(_, most uint64) experimental.LinearMemory {
 			g.linear = newMemory(most)
@@ -89,9 +100,6 @@ func (g *Guest) instantiate() (err error) {
 	}
 	g.module, err = p.runtime.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
-		if g.linear != nil {
-			g.linear.Free() // wazero forgets it
-		}
 		return err
 	}
 	if p.shape.remembers { // otherwise wazero's answer is a nil that does not compare equal to nil

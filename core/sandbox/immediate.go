@@ -67,6 +67,7 @@ func (s *scan) memory(op byte, at int) {
 		s.r.u32()
 	}
 	s.zero(at)
+	s.bulky = s.bulky || op != miscMemoryInit
 	if op == miscMemoryCopy {
 		s.zero(at)
 	}

@@ -37,6 +37,8 @@ func hoarder(tables bool) []byte {
 	}
 	d.fn("swap", unary, 0, seen, keep)
 	d.fn("grow", unary, 0, ops(opLocalGet, 0, opMemoryGrow, 0))
+	d.fn("load", unary, 0, ops(opLocalGet, 0, 0x28, 2, 0))
+	d.fn("store", unary, 0, ops(opLocalGet, 0, opLocalGet, 0, 0x36, 2, 0, opMemorySize, 0))
 	d.start = u(d.fn("", empty, 0, i32c(64), i32c(7), ops(0x36, 2, 0), i32c(200_000), i32c(7), ops(0x36, 2, 0)))
 	return d.bytes()
 }
@@ -113,7 +115,7 @@ func TestIsolationHammer(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if s := p.Stats(); s.Resets == 0 || s.Recycled == 0 || s.Instances > 3 {
+	if s := p.Stats(); s.Resets == 0 || s.Made > 3 {
 		t.Errorf("stats are %+v", s)
 	}
 }
@@ -127,6 +129,74 @@ func growFor(t testing.TB, p *Pool, grow Func, owner int) {
 	defer p.Put(g)
 	if _, err := g.Call(context.Background(), grow, 1); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestGrownIsPutBack: memory that an owner's call has grown is gone for the next owner: its size is what it was, what
+// lies behind it traps, and is zero once it has grown again.
+func TestGrownIsPutBack(t *testing.T) {
+	p := load(t, hoarder(false), Options{Isolate: true, Instances: 1})
+	ctx := context.Background()
+	grow, load, store := function(t, p, "grow"), function(t, p, "load"), function(t, p, "store")
+	for i := range 200 {
+		g, err := p.GetFor(ctx, fmt.Sprint(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages := uint64(1 + i%40)
+		at := (4+pages)*pageSize - 4
+		if size := g.MemorySize(); size != 4*pageSize {
+			t.Fatalf("owner %d gets %d bytes", i, size)
+		}
+		if _, ok := g.Read(4*pageSize, 1); ok {
+			t.Fatal("the host can read behind the end")
+		}
+		if was, err := g.Call(ctx, grow, pages); was != 4 || err != nil {
+			t.Fatalf("owner %d grows from %d, %v", i, was, err)
+		}
+		for _, at := range []uint64{at, 4 * pageSize} {
+			if saw, err := g.Call(ctx, load, at); saw != 0 || err != nil {
+				t.Fatalf("owner %d sees %#x, %v", i, saw, err)
+			}
+			if size, err := g.Call(ctx, store, at); size != 4+pages || err != nil {
+				t.Fatalf("owner %d has %d pages, %v", i, size, err)
+			}
+		}
+		p.Put(g)
+	}
+	if s := p.Stats(); s.Made != 1 || s.Resets != 199 || s.Recycled != 0 {
+		t.Errorf("stats are %+v", s)
+	}
+	g, err := p.GetFor(ctx, "last")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Put(g)
+	if saw, err := g.Call(ctx, load, 4*pageSize); err == nil {
+		t.Errorf("the guest reads %#x behind the end", saw)
+	}
+}
+
+// TestNoMemory: guests of no memory, of an empty one, and of an empty one that grows are put back too.
+func TestNoMemory(t *testing.T) {
+	for name, most := range map[string]int64{"none": -1, "empty": 0, "grows": 3} {
+		t.Run(name, func(t *testing.T) {
+			d := &draft{}
+			unary := d.typ([]Type{I32}, []Type{I32})
+			d.globals = [][]byte{cat(ops(byte(I32), 1), i32c(0), ops(opEnd))}
+			code := ops(opGlobalGet, 0, opLocalGet, 0, opGlobalSet, 0)
+			if most >= 0 {
+				d.memory(0, uint32(most))
+				code = cat(code, i32c(1), ops(opMemoryGrow, 0, 0x1a, opMemorySize, 0, 0x6a))
+			}
+			d.fn("swap", unary, 0, code)
+			p := load(t, d.bytes(), Options{Isolate: true, Instances: 1})
+			for i := range 10 {
+				if saw := swapFor(t, p, function(t, p, "swap"), i); saw != uint64(min(max(most, 0), 1)) {
+					t.Errorf("owner %d sees %#x", i, saw)
+				}
+			}
+		})
 	}
 }
 
@@ -199,7 +269,16 @@ func TestResetGoGuest(t *testing.T) {
 	}
 }
 
-// TestMemories: both kinds of memory are put back, and not if they have grown.
+func kept(t testing.TB, m resettable, like *image) *image {
+	t.Helper()
+	i, err := m.keep(like)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// TestMemories: both kinds of memory are put back, and to their size if they have grown.
 func TestMemories(t *testing.T) {
 	const most = 40 * pageSize
 	for name, make := range map[string]func() resettable{
@@ -212,10 +291,10 @@ func TestMemories(t *testing.T) {
 			defer other.Free()
 			b := m.Reallocate(20 * pageSize)
 			b[5], b[len(b)-1] = 1, 2
-			i := m.keep(nil)
+			i := kept(t, m, nil)
 			o := other.Reallocate(20 * pageSize)
 			o[5], o[len(o)-1] = 1, 2
-			if other.keep(i) != i {
+			if kept(t, other, i) != i {
 				t.Error("equal memories have two images")
 			}
 			defer i.close()
@@ -227,13 +306,19 @@ func TestMemories(t *testing.T) {
 				if o[5] != 1 || o[6] != 0 {
 					t.Fatal("another memory was written to")
 				}
-				if !m.reset() {
+				if len(m.reset()) != len(b) {
 					t.Fatal("it cannot be reset")
 				}
 			}
-			b = m.Reallocate(30 * pageSize)
-			if b[5] != 1 || b[25*pageSize] != 0 || m.reset() {
-				t.Error("grown memory was reset, or is wrong")
+			for n := range 3 {
+				b = m.Reallocate(uint64(30+n) * pageSize)
+				if b[5] != 1 || b[25*pageSize] != 0 || b[len(b)-1] != 0 {
+					t.Fatal("grown memory is wrong")
+				}
+				b[5], b[25*pageSize], b[len(b)-1] = 9, 9, 9
+				if b = m.reset(); len(b) != 20*pageSize || b[5] != 1 {
+					t.Fatal("grown memory was not reset")
+				}
 			}
 			m.Free() // may be called twice
 		})
@@ -251,12 +336,12 @@ func TestResetMuch(t *testing.T) {
 			b[i], want[i] = byte(i>>4)|1, byte(i>>4)|1
 		}
 	}
-	defer m.keep(nil).close()
+	defer kept(t, m, nil).close()
 	for _, every := range []int{pageSize * 10, pageSize, 8 << 10, 4 << 10, 300, pageSize * 7} {
 		for i := 123; i < size; i += every {
 			b[i]++
 		}
-		if !m.reset() || !bytes.Equal(b, want) {
+		if m.reset() == nil || !bytes.Equal(b, want) {
 			t.Fatalf("after a write every %d bytes the memory is not put back", every)
 		}
 	}
@@ -268,11 +353,11 @@ func TestKeepUnlike(t *testing.T) {
 	defer b.Free()
 	x, y := a.Reallocate(2*pageSize), b.Reallocate(2*pageSize)
 	x[0], y[0] = 1, 2
-	i := a.keep(nil)
+	i := kept(t, a, nil)
 	defer i.close()
-	b.keep(i)
+	kept(t, b, i)
 	x[0], y[0] = 3, 3
-	if !a.reset() || !b.reset() || x[0] != 1 || y[0] != 2 {
+	if a.reset() == nil || b.reset() == nil || x[0] != 1 || y[0] != 2 {
 		t.Errorf("memories that began unlike hold %d and %d", x[0], y[0])
 	}
 }

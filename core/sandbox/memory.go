@@ -10,15 +10,16 @@ import (
 type resettable interface {
 	experimental.LinearMemory // what wazero asks of it; Free may be called twice
 	// keep notes what the memory holds now, and shares what like holds, the image of another guest's memory, if
-	// that is the same. If like is nil it may return an image for others to share, which the caller closes when
-	// every memory that was given it is freed; otherwise it returns like.
-	keep(like *image) *image
-	// reset puts the memory back; false if it cannot, because its size is another.
-	reset() bool
+	// that is the same. If like is nil it returns an image for others to share, which the caller closes when every
+	// memory that was given it is freed; otherwise it returns like. After an error the memory must not be used.
+	keep(like *image) (*image, error)
+	// reset puts back what the memory held, and gives it as it was; nil if it cannot. What it has grown by since is
+	// zero when it grows again.
+	reset() []byte
 }
 
-// A heapMemory lies in Go's heap and is put back by a copy of all of it. It stands in where there is nothing
-// better.
+// A heapMemory lies in Go's heap and is put back by a copy of all of it. It stands in on systems where there is
+// nothing better.
 type heapMemory struct{ b, kept []byte }
 
 var _ resettable = (*heapMemory)(nil)
@@ -33,15 +34,16 @@ func (m *heapMemory) Reallocate(size uint64) []byte {
 
 func (m *heapMemory) Free() { m.b, m.kept = nil, nil }
 
-func (m *heapMemory) keep(like *image) *image {
+func (m *heapMemory) keep(like *image) (*image, error) {
 	m.kept = bytes.Clone(m.b)
-	return like
+	if like == nil {
+		like = noImage()
+	}
+	return like, nil
 }
 
-func (m *heapMemory) reset() bool {
-	if len(m.b) != len(m.kept) {
-		return false
-	}
-	copy(m.b, m.kept)
-	return true
+func (m *heapMemory) reset() []byte {
+	clear(m.b[copy(m.b, m.kept):])
+	m.b = m.b[:len(m.kept)]
+	return m.b
 }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"fmt"
 	"runtime"
 	"slices"
 	"unsafe"
@@ -25,7 +26,8 @@ type mappedMemory struct {
 
 var _ resettable = (*mappedMemory)(nil)
 
-// newMemory reserves room for most bytes, or falls back on Go's heap.
+// newMemory reserves room for most bytes. If there is none, it is a memory that cannot grow, and makes no instance:
+// Go's heap would have no room either, and ends the process when it has none.
 func newMemory(most uint64) resettable {
 	const flags = unix.MAP_PRIVATE | unix.MAP_ANON | unix.MAP_NORESERVE
 	if most == 0 {
@@ -33,7 +35,7 @@ func newMemory(most uint64) resettable {
 	}
 	base, err := unix.MmapPtr(-1, 0, nil, uintptr(most), unix.PROT_NONE, flags)
 	if err != nil {
-		return &heapMemory{}
+		return &mappedMemory{}
 	}
 	m := &mappedMemory{region: unsafe.Slice((*byte)(base), most)}
 	// A huge page would be cleared whole for one byte in it. A kernel that knows none refuses, and is right.
@@ -64,44 +66,56 @@ func (m *mappedMemory) Free() {
 	*m = mappedMemory{}
 }
 
-func (m *mappedMemory) keep(like *image) *image {
+func (m *mappedMemory) keep(like *image) (*image, error) {
 	m.kept = m.open
 	now := m.region[:m.open]
 	spans := spansOf(now)
-	if like != nil && like.holds(spans, now) && like.mapOnto(m) == nil {
+	if like != nil && like.holds(spans, now) {
 		m.shown = like
-		return like
+		return like, m.show()
 	}
 	i, err := newImage(spans, now)
-	if err == nil {
-		if err = i.mapOnto(m); err != nil {
-			i.close()
-		}
-	}
-	if err != nil {
+	switch {
+	case err != nil: // there are no more files to be had
 		m.copied = bytes.Clone(now)
-		return like
+		if like == nil {
+			like = noImage()
+		}
+		return like, nil
+	case like == nil:
+		m.shown, like = i, i
+	default:
+		m.shown, m.own = i, true
 	}
-	m.shown, m.own = i, like != nil
-	if m.own {
-		return like
-	}
-	return i
+	return like, m.show()
 }
 
-func (m *mappedMemory) reset() bool {
-	switch {
-	case m.open != m.kept:
-		return false
-	case m.kept == 0:
-		return true
-	case m.copied != nil:
-		copy(m.region, m.copied)
-		return true
-	case m.restore():
-		return true
+// show maps the image onto the memory that it was made of. If there are no more mappings to be had, the memory keeps
+// a copy.
+func (m *mappedMemory) show() error {
+	if m.shown.mapOnto(m) == nil {
+		return nil
 	}
-	return unix.Madvise(m.region[:m.open], unix.MADV_DONTNEED) == nil
+	if err := m.shown.fill(m); err != nil {
+		return fmt.Errorf("no memory: %w", err)
+	}
+	m.copied = bytes.Clone(m.region[:m.open])
+	return nil
+}
+
+func (m *mappedMemory) reset() []byte {
+	if m.open > 0 && !m.restored() {
+		return nil
+	}
+	return m.region[:m.kept:m.kept]
+}
+
+func (m *mappedMemory) restored() bool {
+	if m.copied == nil {
+		return m.restore() || unix.Madvise(m.region[:m.open], unix.MADV_DONTNEED) == nil
+	}
+	copy(m.region, m.copied)
+	return m.open == m.kept || unix.Madvise(m.region[m.kept:m.open], unix.MADV_DONTNEED) == nil
 }
 
 // restore writes over the pages that are the guest's own, where the kernel can tell which these are (Linux 6.7)
@@ -186,8 +200,12 @@ func newImage(spans []span, b []byte) (*image, error) {
 	for _, s := range spans {
 		at += copy(i.view[at:], b[s.start:s.end])
 	}
+	_ = unix.Mprotect(i.view, unix.PROT_READ) // every guest of the pool starts from it
 	return i, nil
 }
+
+// noImage is an image that no memory is like, but for one that is all zeros.
+func noImage() *image { return &image{file: -1, pages: -1} }
 
 // holds reports whether the image is of a memory that is like b.
 func (i *image) holds(spans []span, b []byte) bool {
@@ -216,10 +234,23 @@ func (i *image) mapOnto(m *mappedMemory) error {
 		}
 		at += int64(n)
 	}
-	if m.open == 0 {
-		return nil
+	if m.open > 0 {
+		_ = unix.Madvise(m.region[:m.open], unix.MADV_DONTNEED) // pages of nothing that were touched
 	}
-	return unix.Madvise(m.region[:m.open], unix.MADV_DONTNEED) // pages of nothing that were touched
+	return nil
+}
+
+// fill makes good for mapOnto: the kernel may have unmapped what it could not map anew.
+func (i *image) fill(m *mappedMemory) error {
+	const flags = unix.MAP_PRIVATE | unix.MAP_ANON | unix.MAP_FIXED
+	for _, s := range i.spans {
+		_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&m.region[s.start]), uintptr(s.end-s.start), unix.PROT_READ|unix.PROT_WRITE, flags)
+		if err != nil {
+			return err
+		}
+		i.copyTo(m.region, s.start, s.end)
+	}
+	return nil
 }
 
 // close gives up the file; memories that show it keep its pages.

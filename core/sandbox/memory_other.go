@@ -7,4 +7,6 @@ type image struct{}
 
 func (*image) close() {}
 
+func noImage() *image { return &image{} }
+
 func newMemory(uint64) resettable { return &heapMemory{} }

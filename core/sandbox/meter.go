@@ -16,7 +16,8 @@ import (
 //     since is not told;
 //   - a function that calls others takes its weight from the depth when it is entered and gives it back when it
 //     is left: its body becomes a block, and return a branch out of it;
-//   - bulk operations pay by length once they have succeeded, so that they trap as they would have;
+//   - bulk operations pay by length once they have succeeded, so that they trap as they would have; long fills and
+//     copies of memory are done in pieces (see bulk.go);
 //   - where fuel or depth falls below zero, the imported function tick is called: the host refills the fuel or
 //     ends the call. After memory.grow, the imported function grown is told;
 //   - the start function becomes an export, so that the host can run it under the same limits, and so do the
@@ -53,8 +54,11 @@ type meter struct {
 
 	extra               []Signature // types behind the module's own, which its code cannot name
 	tickType, grownType uint32
+	longType            uint32
+	bulky               bool              // it fills or copies memory (see bulk.go)
 	blockTypes          map[string]uint32 // types that take nothing, by their results
 	scan                scan
+	debts               debts
 
 	// What it takes to put an instance back to its start (see isolate.go).
 	fixed   bool     // it cannot be
@@ -84,6 +88,7 @@ func rewritten(wasm []byte) (*meter, error) {
 	w.fuel, w.depth = m.globals, m.globals+1
 	w.out = append(make([]byte, 0, len(wasm)+len(wasm)/3), wasm[:8]...)
 	w.addTypes()
+	w.survey()
 	if err := w.rewrite(); err != nil {
 		return nil, err
 	}
@@ -135,6 +140,7 @@ func (w *meter) addTypes() {
 	}
 	w.tickType = add(Signature{})
 	w.grownType = add(Signature{Params: []Type{I32, I32}})
+	w.longType = add(Signature{Params: []Type{I32, I32, I32}})
 }
 
 func typeBytes(types []Type) []byte {
@@ -156,7 +162,7 @@ func (w *meter) shift(f uint32) uint32 {
 // rewrite emits all sections in order, those that the module lacks included where the meter adds to them.
 func (w *meter) rewrite() error {
 	writers := map[byte]func(*reader){
-		secType: w.typeSection, secImport: w.importSection, secTable: w.tableSection, secGlobal: w.globalSection,
+		secType: w.typeSection, secImport: w.importSection, secFunction: w.functionSection, secTable: w.tableSection, secGlobal: w.globalSection,
 		secExport: w.exportSection, secElement: w.elementSection, secCode: w.codeSection, secData: w.dataSection,
 	}
 	for _, id := range sectionOrder {

@@ -14,6 +14,7 @@ const (
 	opReturn       = 0x0f
 	opCall         = 0x10
 	opCallIndirect = 0x11
+	opSelect       = 0x1b
 	opSelectTyped  = 0x1c
 	opLocalGet     = 0x20
 	opLocalSet     = 0x21
@@ -31,11 +32,19 @@ const (
 	opF32Const     = 0x43
 	opF64Const     = 0x44
 	opI32And       = 0x71
+	opI32LtU       = 0x49
+	opI32GtU       = 0x4b
+	opI32LeU       = 0x4d
+	opI32Add       = 0x6a
+	opI32Sub       = 0x6b
+	opI32Or        = 0x72
 	opI64LtS       = 0x53
+	opI64GtU       = 0x56
 	opI64GeS       = 0x59
 	opI64Add       = 0x7c
 	opI64Sub       = 0x7d
 	opI64Or        = 0x84
+	opI64Shl       = 0x86
 	opI64ShrU      = 0x88
 	opI64ExtendU   = 0xad
 	opRefNull      = 0xd0
@@ -119,6 +128,8 @@ func cost(op byte) int64 {
 		return costDivide
 	case opMisc, opMemoryGrow:
 		return costBulk
+	case opRefFunc: // wazero leaves the guest's code for it
+		return costHostCall
 	}
 	return 1
 }

@@ -35,11 +35,12 @@ type Pool struct {
 
 	mu       sync.Mutex
 	closing  bool
-	free     int             // guests that may still be taken
-	idle     []*Guest        // last in, first out: the warmest is taken first
-	queue    []chan struct{} // of those who wait, the first come first; each is told when a guest is its to take
-	spare    []chan struct{} // of those who have waited
-	profiles []profile       // by export
+	free     int       // guests that may still be taken
+	idle     []*Guest  // last in, first out: the warmest is taken first
+	queue    []*waiter // the first come first
+	waking   bool      // one of them is woken, and has not looked yet
+	spare    []*waiter // of those who have waited
+	profiles []profile // by export
 
 	alive                                            int
 	made, recycled, resets, calls, fuel, pages, peak int64

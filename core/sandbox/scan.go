@@ -34,11 +34,13 @@ const (
 // due since the loop was entered, so that round after round no more is unpaid in its header than at first; that
 // costs less than to pay in the header, as what follows is a jump that is taken in any case.
 // Where values travel on that branch the header pays, for the dearest of the branches back. Nothing that runs is
-// left unpaid, and no charge is larger than straight plus one instruction.
+// left unpaid, and no charge is larger than straight plus one instruction and what its callee left owing (see debts).
 type scan struct {
 	r      *reader
 	m      *module
 	locals uint32 // parameters included
+	groups int    // in which they are declared
+	code   int    // where the code begins
 
 	sites  []site
 	blocks []block // open ones; the first is the function itself
@@ -47,8 +49,10 @@ type scan struct {
 	leave  int64
 	nests  bool // calls what may call on: not just imports
 	loops  bool
+	bulky  bool // fills or copies memory
 	fixes  bool // changes a table, or drops a segment
 	temps  int  // locals of type i32 that the changes need
+	debts  *debts
 }
 
 // A block is one that is open while scanning.
@@ -285,10 +289,11 @@ func (s *scan) blockType() int {
 func (s *scan) function(op byte) {
 	at := s.r.at
 	if op == opCallIndirect {
-		s.m.typeIndex(s.r)
+		typ := s.m.typeIndex(s.r)
 		s.r.u32()
 		s.note(siteIndirect, at-1, 0)
 		s.nests = true
+		s.due += s.debts.ofType(typ)
 		return
 	}
 	f := s.m.funcIndex(s.r)
@@ -299,6 +304,7 @@ func (s *scan) function(op byte) {
 	s.note(siteCall, at-1, int64(f))
 	if int(f) >= s.m.imported {
 		s.nests = true
+		s.due += s.debts.ofFunc(int(f) - s.m.imported)
 	} else {
 		s.due += costHostCall
 	}

@@ -187,9 +187,15 @@ func TestShippedReset(t *testing.T) {
 	}
 }
 
-// BenchmarkReset is what a change of owner costs on top of a call, for a plugin that reads a short text.
+// BenchmarkReset is what a change of owner costs on top of a call, for a plugin that reads a short text, and for one
+// whose heap grows when it does.
 func BenchmarkReset(b *testing.B) {
-	wasm := shipped(b, "pii-mask")
+	for _, name := range []string{"pii-mask", "prompt-guard"} {
+		b.Run(name, func(b *testing.B) { benchReset(b, shipped(b, name)) })
+	}
+}
+
+func benchReset(b *testing.B, wasm []byte) {
 	text := []byte(sampleText)
 	for _, lane := range []struct {
 		name    string

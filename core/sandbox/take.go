@@ -3,12 +3,8 @@ package sandbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"time"
 )
-
-var errBusy = errors.New("every instance is in use")
 
 // Get waits until a guest is free, at most as long as ctx and Options.Wait last. The caller gives it back with
 // Put.
@@ -44,61 +40,6 @@ func (p *Pool) GetFor(ctx context.Context, owner string) (*Guest, error) {
 	g.owner, g.served = owner, true
 	return g, nil
 }
-
-// wait queues until a guest is the caller's to take. It is called with the lock, and returns with it.
-func (p *Pool) wait(ctx context.Context) error {
-	turn := p.enqueue()
-	p.mu.Unlock()
-	err := p.await(ctx, turn)
-	p.mu.Lock()
-	if err != nil {
-		if at := slices.Index(p.queue, turn); at >= 0 {
-			p.queue = slices.Delete(p.queue, at, at+1)
-		} else {
-			<-turn
-			p.release() // it came too late
-		}
-	}
-	p.spare = append(p.spare, turn)
-	return err
-}
-
-func (p *Pool) enqueue() chan struct{} {
-	var turn chan struct{}
-	if n := len(p.spare); n > 0 {
-		turn, p.spare = p.spare[n-1], p.spare[:n-1]
-	} else {
-		turn = make(chan struct{}, 1)
-	}
-	p.queue = append(p.queue, turn)
-	return turn
-}
-
-func (p *Pool) await(ctx context.Context, turn chan struct{}) error {
-	var late <-chan time.Time
-	if p.options.Wait > 0 {
-		timer := time.NewTimer(p.options.Wait)
-		defer timer.Stop()
-		late = timer.C
-	}
-	select {
-	case <-turn:
-		return nil
-	case <-p.done:
-		return p.closed()
-	case <-late:
-		return p.gaveUp(Busy, fmt.Errorf("%w: none became free within %v", errBusy, p.options.Wait))
-	case <-ctx.Done():
-		return p.gaveUp(Canceled, fmt.Errorf("no instance became free: %w", context.Cause(ctx)))
-	}
-}
-
-func (p *Pool) gaveUp(k Kind, err error) error {
-	p.faults[k].Add(1)
-	return &Fault{Kind: k, Func: p.name, Err: err}
-}
-
-func (p *Pool) closed() error { return &Fault{Kind: Closed, Func: p.name, Err: ErrClosed} }
 
 // pick takes an idle guest, or nil: the last that served the owner, one that need not be put back, or the one
 // that has been idle longest.
@@ -167,19 +108,6 @@ func (p *Pool) Put(g *Guest) {
 	}
 	p.release()
 	p.mu.Unlock()
-}
-
-// release lets whoever waits longest take a guest. The caller holds the lock.
-func (p *Pool) release() {
-	if len(p.queue) > 0 {
-		p.queue[0] <- struct{}{}
-		p.queue = slices.Delete(p.queue, 0, 1)
-		return
-	}
-	p.free++
-	if p.closing && p.free == p.options.Instances {
-		close(p.drained)
-	}
 }
 
 // outgrown reports whether less than a quarter is left between the memory that the guest began with and its

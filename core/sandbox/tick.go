@@ -13,8 +13,8 @@ import (
 
 const (
 	// slice is the fuel given out at a time: a guest asks the host whether it may go on once in so many units,
-	// which is some tens of microseconds.
-	slice = 100_000
+	// which is some ten microseconds, and a millisecond or two where each of them misses the caches.
+	slice = 25_000
 	// yieldEvery is how long a guest may keep a processor from other goroutines. That Go's collector can stop
 	// the world needs no more than the tick itself.
 	yieldEvery = 100 * time.Microsecond

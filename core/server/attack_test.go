@@ -201,19 +201,19 @@ func client(t *testing.T, version int) *http.Client {
 // passes resets the stream though nothing is being written.
 func TestStreamMayWaitLongerThanAWrite(t *testing.T) {
 	c := quick()
-	c.Timeouts.Write = 100 * time.Millisecond
+	c.Timeouts.Write = 400 * time.Millisecond
 	for _, version := range []int{1, 2} {
 		t.Run(fmt.Sprint("HTTP/", version), func(t *testing.T) {
 			e := &events{chunks: make(chan llm.Chunk), err: io.EOF}
 			address := start(t, c, func(context.Context, *pipeline.Call) (*llm.Reply, error) {
-				time.Sleep(250 * time.Millisecond)
+				time.Sleep(600 * time.Millisecond)
 				return e.reply(), nil
 			})
 			go func() {
 				defer close(e.chunks)
 				for range 3 {
 					e.chunks <- event("x")
-					time.Sleep(250 * time.Millisecond)
+					time.Sleep(600 * time.Millisecond)
 				}
 			}()
 			response, err := client(t, version).Post("http://"+address+"/v1/chat/completions", "application/json", strings.NewReader(chatBody))
@@ -226,6 +226,48 @@ func TestStreamMayWaitLongerThanAWrite(t *testing.T) {
 				t.Errorf("got %q, %v", body, err)
 			}
 		})
+	}
+}
+
+// A stream that begins with what is for nobody, such as a tool call that is held, may wait as long.
+func TestStreamMayBeginWithAWait(t *testing.T) {
+	c := quick()
+	c.Timeouts.Write = 300 * time.Millisecond
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprint("HTTP/", version), func(t *testing.T) {
+			e := &events{chunks: make(chan llm.Chunk), err: io.EOF}
+			address := start(t, c, func(context.Context, *pipeline.Call) (*llm.Reply, error) { return e.reply(), nil })
+			go func() {
+				defer close(e.chunks)
+				held := event("x")
+				held.Raw = nil
+				e.chunks <- held
+				time.Sleep(600 * time.Millisecond)
+				e.chunks <- event("x")
+			}()
+			response, err := client(t, version).Post("http://"+address+"/v1/chat/completions", "application/json", strings.NewReader(chatBody))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			body, err := io.ReadAll(response.Body)
+			if err != nil || strings.Count(string(body), "data: x") != 1 {
+				t.Errorf("got %q, %v", body, err)
+			}
+		})
+	}
+}
+
+// A reply without a body keeps its status.
+func TestEmptyBodyKeepsItsStatus(t *testing.T) {
+	address := start(t, defaults, func(context.Context, *pipeline.Call) (*llm.Reply, error) { return whole(http.StatusNotFound, ""), nil })
+	response, err := http.Post("http://"+address+"/v1/chat/completions", "application/json", strings.NewReader(chatBody))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusNotFound {
+		t.Errorf("status %d", response.StatusCode)
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 func (s *Server) write(x *exchange, c *pipeline.Call, reply *llm.Reply) {
 	p := printer{x: x}
 	chunk, err := reply.Stream.Next()
+	for err == nil && chunk.Kind != llm.Body && len(chunk.Raw) == 0 { // for nobody: the reply has not begun, and may still fail with a status
+		chunk, err = reply.Stream.Next()
+	}
 	if err != nil {
 		s.failFirst(x, err)
 		return

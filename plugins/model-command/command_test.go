@@ -173,3 +173,24 @@ func FuzzMatch(f *testing.F) {
 		}
 	})
 }
+
+// TestTextAllocatesNothing: of what Try itself allocates, a message that is not the last of a user adds nothing.
+func TestTextAllocatesNothing(t *testing.T) {
+	c := commander{}
+	if err := c.configure([]byte(`{"enabled": true, "allow": {"*": ["*"]}}`)); err != nil {
+		t.Fatal(err)
+	}
+	nexus.TryHost(nexus.NewHost())
+	for _, o := range []nexus.Trial{{Role: nexus.User}, {Role: nexus.User, LastUser: true}} {
+		count := func(f func(*nexus.Text)) float64 {
+			return testing.AllocsPerRun(50, func() {
+				if _, err := nexus.Try(f, o, "What is the capital of Korea?"); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		if got, want := count(c.text), count(func(*nexus.Text) {}); got != want {
+			t.Errorf("last %t: %v allocations, want the %v of Try", o.LastUser, got, want)
+		}
+	}
+}

@@ -230,6 +230,22 @@ func runeAt(s string, n uint) int {
 	return i
 }
 
+// TestTextAllocatesNothing: of what Try itself allocates, a text that holds nothing adds nothing.
+func TestTextAllocatesNothing(t *testing.T) {
+	r := ready(t, "")
+	text := strings.Repeat("회의록을 요약해 주세요. The theory of a constant step. ", 20)
+	count := func(f func(*nexus.Text)) float64 {
+		return testing.AllocsPerRun(50, func() {
+			if _, err := nexus.Try(f, last, text); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if got, want := count(r.text), count(func(*nexus.Text) {}); got != want {
+		t.Errorf("%v allocations, want the %v of Try", got, want)
+	}
+}
+
 func BenchmarkText(b *testing.B) {
 	english := strings.Repeat("The quick brown fox jumps over the lazy dog, and then it sleeps. ", 20)[:1024]
 	korean := strings.Repeat("회의록을 요약해 주세요. 지난주 결정 사항과 다음 일정도 적어 주시면 됩니다. ", 20)[:1023]

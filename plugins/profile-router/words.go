@@ -14,12 +14,14 @@ const (
 type keyword struct {
 	runes   []rune
 	profile Profile
+	code    int // of its first letters
 }
 
 // words are keywords by the character they begin with.
 type words struct {
 	buckets [256][]keyword
 	starts  [256]bool // of ASCII and, above, of the low bits of others
+	quick   quick
 }
 
 func bucket(r rune) int {
@@ -47,10 +49,11 @@ func (w *words) add(text string, p Profile) bool {
 	if len(k.runes) == 0 || len(k.runes) > 60 {
 		return false
 	}
-	k.profile = p
+	k.profile, k.code = p, codeOf(k.runes)
 	i := bucket(k.runes[0])
 	w.buckets[i] = append(w.buckets[i], k)
 	w.starts[i] = true
+	w.quick.add(k.runes)
 	return true
 }
 
@@ -67,18 +70,13 @@ type search struct {
 func (w *words) each(s *search, f func(p Profile, at int)) {
 	b := s.b
 	before := s.from > 0 && class[b[s.from-1]] // a letter of Latin stands before
-	for i := s.from; i < len(b); {
+	for i := w.quick.pass(b, s.from, before); i < len(b); i = w.quick.pass(b, i, before) {
 		c := b[i]
-		if c < utf8.RuneSelf {
-			is := class[c]
-			if w.starts[fold(c)] && !(is && before) {
-				w.at(s, rune(fold(c)), i, f)
-			}
-			before = is
+		if before = class[c]; c < utf8.RuneSelf {
+			w.at(s, rune(fold(c)), i, f)
 			i++
 			continue
 		}
-		before = false
 		r, size := next(b, i)
 		if w.starts[bucket(r)] {
 			w.at(s, r, i, f)
@@ -92,8 +90,11 @@ func (w *words) at(s *search, r rune, i int, f func(p Profile, at int)) {
 	if i+1 < len(s.b) && s.b[i] < utf8.RuneSelf {
 		second = fold(s.b[i+1])
 	}
-	list := w.buckets[bucket(r)]
+	list, letters := w.buckets[bucket(r)], code(s.b[i:])
 	for k := range list {
+		if own := list[k].code; own != letters && letters >= 0 && own != short {
+			continue
+		}
 		if list[k].runes[0] == r && list[k].may(second) && list[k].stands(s, i) {
 			f(list[k].profile, i)
 		}
@@ -118,6 +119,13 @@ func (k *keyword) stands(s *search, i int) bool {
 				}
 				i += size
 			}
+			continue
+		}
+		if i < len(s.b) && class[s.b[i]] && i-start < longest {
+			if rune(fold(s.b[i])) != want {
+				return false
+			}
+			i++
 			continue
 		}
 		r, size := rune(0), 0

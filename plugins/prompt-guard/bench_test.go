@@ -38,8 +38,9 @@ func TestTextAllocatesNothing(t *testing.T) {
 		})
 	}
 	scan := func(t *nexus.Text) {
-		c := scan{g: g, s: &scratch, size: len(t.Bytes()), open: len(t.Bytes()), masks: one.masks[:0], lists: 1, phrases: true}
-		scratch.read(t.Bytes(), 0, true, false)
+		b := t.Bytes()
+		c := scan{g: g, s: &scratch, b: b, size: len(b), open: len(b), masks: one.masks[:0], lists: 1, phrases: true}
+		scratch.begin(0, true, false)
 		c.walk()
 		one.masks = c.masks
 	}

@@ -24,13 +24,14 @@ type pattern struct {
 // A phrase is a Phrase made ready.
 type phrase struct {
 	*Phrase
-	slots [][]word // but the first
-	fill  []word
+	slots []choice // but the first
+	fill  choice
+	next  pairs // what may follow the first slot
 	// unless are words that take it back.
 	unless []word
 }
 
-var scratch normal // for making words ready, and then for every text
+var scratch normal // for making words ready, and then for what texts hold
 
 // configure makes the guard of a configuration.
 func (g *guard) configure(config []byte) error {
@@ -57,9 +58,13 @@ func (g *guard) configure(config []byte) error {
 func (g *guard) particlesAndPhrases() {
 	g.denials = wordsOf(denials)
 	for i := range Phrases {
-		p := phrase{Phrase: &Phrases[i], fill: wordsOf(Phrases[i].Fill), unless: wordsOf(Phrases[i].Unless)}
+		p := phrase{Phrase: &Phrases[i], fill: choiceOf(Phrases[i].Fill), unless: wordsOf(Phrases[i].Unless)}
 		for _, slot := range p.Slots[1:] {
-			p.slots = append(p.slots, wordsOf(slot))
+			p.slots = append(p.slots, choiceOf(slot))
+		}
+		if len(p.slots) > 0 {
+			p.next.add(p.slots[0].words)
+			p.next.add(p.fill.words)
 		}
 		g.phrases = append(g.phrases, p)
 		for _, w := range wordsOf(p.Slots[0]) {
@@ -104,7 +109,7 @@ func bytesOf(text string) (n int) {
 // wordOf makes a word ready.
 func wordOf(text string) word {
 	s := &scratch
-	s.read([]byte(text), 0, true, false)
+	s.read([]byte(text), true, false)
 	w := word{sym: string(s.sym[:s.n]), gaps: string(s.gap[:s.n])}
 	w.hangul = s.n > 0 && isHangul(s.sym[s.n-1])
 	syllables := 0

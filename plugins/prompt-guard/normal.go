@@ -19,8 +19,8 @@ const (
 	most      = (48 << 10) + 512 // symbols of a piece: a Hangul syllable of 3 bytes has up to 4
 )
 
-// A normal is a text as symbols: case, width, accents, look-alikes and invisible characters taken away, Hangul
-// as its letters in the order of the keyboard, which is the same for composed, decomposed and loose ones.
+// A normal is a part of a text as symbols: case, width, accents, look-alikes and invisible characters taken away,
+// Hangul as its letters in the order of the keyboard, which is the same for composed, decomposed and loose ones.
 type normal struct {
 	sym  [most]byte
 	gap  [most]uint8
@@ -29,7 +29,8 @@ type normal struct {
 	head [most]uint32 // of the gap before, unless there is none: its first signs, the first in the lowest byte
 	tail [most]uint32 // and its last three signs, the last in the lowest byte
 	n    int
-	stop int // how much of the text was read: all but an escape that is not yet whole
+	from int // where reading began
+	stop int // where it goes on
 
 	// The gap that is open behind the last symbol.
 	open     uint8
@@ -40,66 +41,81 @@ type normal struct {
 	unseen   int // bytes of the run of invisible characters
 	escapes  bool
 	lastHan  uint8 // of the last symbol: 1 a consonant, 2 a vowel, 0 neither
-	complete bool  // nothing follows
+	final    bool  // nothing follows the text
+	all      bool  // all is read, but an escape that is not yet whole
+	complete bool  // both
 }
 
-// read makes symbols of b from at on. escapes says that \n and \u00e9 stand for what they escape.
-func (s *normal) read(b []byte, at int, final, escapes bool) {
+// read makes symbols of all of b. escapes says that \n and \u00e9 stand for what they escape.
+func (s *normal) read(b []byte, final, escapes bool) {
+	s.begin(0, final, escapes)
+	s.more(b, len(b))
+}
+
+// begin makes ready to read from at on.
+func (s *normal) begin(at int, final, escapes bool) {
 	s.n, s.open, s.signs, s.blank, s.since, s.hd, s.tl, s.unseen, s.lastHan = 0, wide, 0, false, 0, 0, 0, 0, 0
-	s.escapes, s.complete = escapes, final
-	for at < len(b) {
+	s.from, s.stop, s.final, s.escapes, s.all, s.complete = at, at, final, escapes, false, false
+}
+
+// more goes on reading b, to the first character that begins at to or later.
+func (s *normal) more(b []byte, to int) {
+	at := s.stop
+	to = min(to, len(b))
+	for at < to {
 		c := b[at]
 		if c == ' ' && s.open == none {
 			s.open, s.blank, s.since, s.unseen = wide, true, 0, 0
 			at++
 			continue
 		}
-		if t := ascii[c]; t != 0 {
-			s.letter(t, at, at+1)
-			at = s.run(b, at+1)
+		if ascii[c] != 0 {
+			at = s.run(b[:to], at)
 			continue
 		}
-		if c == '\\' {
-			size := s.escape(b, at)
-			if size == 0 {
-				break
-			}
-			at += size
-			continue
-		}
-		if c < utf8.RuneSelf {
+		if c < utf8.RuneSelf && c != '\\' {
 			s.separate(c)
 			at++
 			continue
 		}
-		if c >= 0xea && c <= 0xed && at+3 <= len(b) {
-			if v := int(c&15)<<12 | int(b[at+1]&0x3f)<<6 | int(b[at+2]&0x3f); v >= 0xac00 && v <= 0xd7a3 {
-				s.syllable(v-0xac00, at, at+3)
-				at += 3
-				continue
-			}
+		r, size := character(b, at, s.final, s.escapes)
+		if size == 0 {
+			s.all = true
+			break
 		}
-		r, size := utf8.DecodeRune(b[at:])
 		s.rune(r, at, at+size)
 		at += size
 	}
 	s.stop = at
+	s.all = s.all || at == len(b)
+	s.complete = s.all && s.final
 }
 
 // run adds the ASCII letters from at on and returns where they end: calls are what costs in Wasm.
 func (s *normal) run(b []byte, at int) int {
-	n := s.n
-	for at < len(b) && n < most {
-		t := ascii[b[at]]
+	first := s.n
+	n, i := uint(first), uint(at)
+	for i < uint(len(b)) && n < most {
+		t := ascii[b[i]]
 		if t == 0 {
 			break
 		}
-		s.sym[n], s.gap[n], s.pos[n], s.end[n] = t, none, uint32(at), uint32(at+1)
+		s.sym[n], s.gap[n], s.pos[n], s.end[n] = t, none, uint32(i), uint32(i+1)
 		n++
-		at++
+		i++
 	}
-	s.n = n
-	return at
+	s.n = int(n)
+	s.close(first)
+	return max(int(i), at+1)
+}
+
+// close puts the open gap before symbol n, if there is one.
+func (s *normal) close(n int) {
+	if s.open != none && n < s.n {
+		s.gap[n], s.head[n], s.tail[n] = s.open, s.hd, s.tl
+		s.open, s.signs, s.blank, s.since, s.hd, s.tl = none, 0, false, 0, 0, 0
+	}
+	s.unseen, s.lastHan = 0, 0
 }
 
 // letter adds a symbol that stands for [from, to) of the text.
@@ -108,13 +124,9 @@ func (s *normal) letter(c byte, from, to int) {
 	if n == most {
 		return
 	}
-	s.sym[n], s.gap[n], s.pos[n], s.end[n] = c, s.open, uint32(from), uint32(to)
-	if s.open != none {
-		s.head[n], s.tail[n] = s.hd, s.tl
-		s.open, s.signs, s.blank, s.since, s.hd, s.tl = none, 0, false, 0, 0, 0
-	}
-	s.unseen, s.lastHan = 0, 0
+	s.sym[n], s.gap[n], s.pos[n], s.end[n] = c, none, uint32(from), uint32(to)
 	s.n = n + 1
+	s.close(n)
 }
 
 // separate notes a character between symbols; signs are kept by their ASCII.
@@ -150,65 +162,13 @@ func (s *normal) hide(size int) {
 	}
 }
 
-// escape reads what a backslash at i begins, and returns its size; 0: the text ends too early to tell.
-func (s *normal) escape(b []byte, i int) int {
-	if i+1 >= len(b) && !s.complete {
-		return 0
-	}
-	if i+1 < len(b) && s.escapes {
-		switch b[i+1] {
-		case 'n', 't', 'r', 'b', 'f':
-			s.separate(' ')
-			return 2
-		case '"':
-			s.separate('"')
-			return 2
-		}
-	}
-	if i+1 >= len(b) || b[i+1] != 'u' {
-		s.separate('\\')
-		return 1
-	}
-	v := rune(0)
-	for k := i + 2; k < i+6; k++ {
-		if k >= len(b) {
-			if s.complete {
-				break
-			}
-			return 0
-		}
-		d := hexOf(b[k])
-		if d < 0 {
-			s.separate('\\')
-			return 1
-		}
-		v = v<<4 | rune(d)
-	}
-	if i+6 > len(b) {
-		s.separate('\\')
-		return 1
-	}
-	s.rune(v, i, i+6)
-	return 6
-}
-
-func hexOf(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c|0x20 >= 'a' && c|0x20 <= 'f':
-		return int(c|0x20-'a') + 10
-	}
-	return -1
-}
-
 // rune adds what a character beyond ASCII, or an escaped one, stands for.
 func (s *normal) rune(r rune, from, to int) {
-	if r >= 0xac00 && r <= 0xd7a3 {
-		s.syllable(int(r-0xac00), from, to)
+	if r >= firstSyllable && r <= lastSyllable {
+		s.syllable(int(r-firstSyllable), from, to)
 		return
 	}
-	if r >= 0x1100 && r <= 0x11ff || r >= 0x3131 && r <= 0x3163 || r >= 0xffa1 && r <= 0xffdc {
+	if isJamo(r) {
 		s.jamo(r, from, to)
 		return
 	}
@@ -274,48 +234,4 @@ func (s *normal) jamo(r rune, from, to int) {
 		}
 	}
 	s.lastHan = kind
-}
-
-// Symbols of Hangul: consonants are upper-case letters, which nothing else is after folding, vowels control bytes.
-const (
-	consonant = 'A'
-	vowel     = 1
-	vowels    = 21
-)
-
-func isVowel(c byte) bool  { return c >= vowel && c < vowel+vowels }
-func isHangul(c byte) bool { return isVowel(c) || c >= 'A' && c <= 'S' }
-
-// tails are the final consonants in Unicode's order, double ones as two.
-var tails = [28]string{"", "A", "B", "AJ", "C", "CM", "CS", "D", "F", "FA", "FG", "FH", "FJ", "FQ", "FR", "FS", "G", "H", "HJ",
-	"J", "K", "L", "M", "O", "P", "Q", "R", "S"}
-
-// loose are the consonants of the compatibility letters U+3131 to U+314E.
-var loose = [30]string{"A", "B", "AJ", "C", "CM", "CS", "D", "E", "F", "FA", "FG", "FH", "FJ", "FQ", "FR", "FS", "G", "H", "I",
-	"HJ", "J", "K", "L", "M", "N", "O", "P", "Q", "R", "S"}
-
-const eachVowel = "\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15"
-const eachConsonant = "ABCDEFGHIJKLMNOPQRS"
-
-// letters returns the symbols of a loose Hangul letter, and 1 for a consonant, 2 for a vowel, 3 for a final
-// consonant; 0 for what is not seen.
-func letters(r rune) (symbols string, kind uint8) {
-	switch {
-	case r >= 0x1100 && r <= 0x1112:
-		return eachConsonant[r-0x1100 : r-0x1100+1], 1
-	case r >= 0x1161 && r <= 0x1175:
-		return eachVowel[r-0x1161 : r-0x1161+1], 2
-	case r >= 0x11a8 && r <= 0x11c2:
-		return tails[r-0x11a8+1], 3
-	case r >= 0x3131 && r <= 0x314e:
-		return loose[r-0x3131], 1
-	case r >= 0x314f && r <= 0x3163:
-		return eachVowel[r-0x314f : r-0x314f+1], 2
-	case r >= 0xffa1 && r <= 0xffbe:
-		return loose[r-0xffa1], 1
-	case r >= 0xffc2 && (r-0xffc2)%8 < 6 && r <= 0xffdc:
-		i := (r-0xffc2)/8*6 + (r-0xffc2)%8
-		return eachVowel[i : i+1], 2
-	}
-	return "", 0
 }

@@ -4,9 +4,9 @@ package main
 const maxFill = 8
 
 // phrase judges a phrase whose first word was found in the symbols [from, k).
-func (c *scan) phrase(p *phrase, w *word, from, k int) {
-	if p.Data && !c.data || c.classes>>p.Class&1 != 0 && c.g.injection == label || !c.begins(p, w, from) {
-		return
+func (c *scan) phrase(p *phrase, w *word, from, k int) state {
+	if !c.begins(p, w, from) {
+		return no
 	}
 	is := c.s.whole(k)
 	if is == found {
@@ -15,13 +15,7 @@ func (c *scan) phrase(p *phrase, w *word, from, k int) {
 	if is == found {
 		is = c.ended(p, from, k)
 	}
-	switch is {
-	case open:
-		c.undecided(from)
-	case found:
-		c.classes |= 1 << p.Class
-		c.blocked = c.blocked || c.g.injection == block
-	}
+	return is
 }
 
 // begins reports whether a phrase may begin with word w at symbol from.
@@ -58,9 +52,9 @@ func (c *scan) denied(k int) bool {
 
 // rest looks for the phrase's further slots behind symbol k and returns where the last one ends.
 func (c *scan) rest(p *phrase, from, k int) (int, state) {
-	for _, slot := range p.slots {
+	for i := range p.slots {
 		for fills := 0; ; fills++ {
-			n, is := c.oneOf(slot, from, k)
+			n, is := c.oneOf(&p.slots[i], from, k)
 			if is == open {
 				return k, open
 			}
@@ -68,7 +62,7 @@ func (c *scan) rest(p *phrase, from, k int) (int, state) {
 				k = n
 				break
 			}
-			n, is = c.oneOf(p.fill, from, k)
+			n, is = c.oneOf(&p.fill, from, k)
 			if is == open {
 				return k, open
 			}
@@ -82,12 +76,13 @@ func (c *scan) rest(p *phrase, from, k int) (int, state) {
 }
 
 // oneOf looks for one of the words at symbol k, the longest that is there, and returns where it ends.
-func (c *scan) oneOf(words []word, from, k int) (int, state) {
-	for i := range words {
-		w := &words[i]
-		if k < c.s.n && c.s.sym[k] != w.sym[0] {
-			continue
-		}
+func (c *scan) oneOf(o *choice, from, k int) (int, state) {
+	if k == c.s.n {
+		return k, c.s.unless()
+	}
+	first := c.s.sym[k] % shelves
+	for i := o.start[first]; i < o.start[first+1]; i++ {
+		w := &o.words[i]
 		is := c.follow(w, k)
 		if is == found && !c.near(from, k+len(w.sym)) {
 			is = no
@@ -161,7 +156,7 @@ func (c *scan) undone(p *phrase, k int) state {
 		w := &p.unless[i]
 		is := c.follow(w, k)
 		switch {
-		case is == found && s.end[k+len(w.sym)-1] > limit, is == open && c.size > int(limit):
+		case is == found && s.end[k+len(w.sym)-1] > limit, is == open && c.known() > int(limit):
 			continue
 		case is != no:
 			return is

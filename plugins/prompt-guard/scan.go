@@ -5,13 +5,15 @@ import nexus "github.com/nexus-gateway/nexus/sdk/go"
 // A scan is one look at one piece of text.
 type scan struct {
 	g       *guard
-	s       *normal
-	lists   uint32 // that look at this text, by number
-	phrases bool   // look at this text too
-	data    bool   // the text is a tool's, or beside a conversation
-	start   int    // of the text, behind its context
-	size    int    // of both
-	open    int    // where what is undecided begins
+	b       []byte
+	s       *normal // what stands around what was found
+	lists   uint32  // that look at this text, by number
+	phrases bool    // look at this text too
+	data    bool    // the text is a tool's, or beside a conversation
+	first   int     // what symbols may be made of
+	start   int     // of the text, behind its context
+	size    int     // of both
+	open    int     // where what is undecided begins
 	masks   []cover
 	seen    uint32 // lists found
 	classes uint32 // of phrases found
@@ -32,17 +34,16 @@ func (g *guard) text(t *nexus.Text) {
 		}
 	}
 	b, start := t.Window()
-	one = scan{g: g, s: &scratch, start: start, size: len(b), open: len(b), masks: one.masks[:0]}
+	one = scan{g: g, b: b, s: &scratch, first: max(0, start-before), start: start, size: len(b), open: len(b), masks: one.masks[:0]}
 	if !one.scope(t) {
 		return
 	}
-	at := max(0, start-before)
-	for at < start && b[at]&0xc0 == 0x80 { // not within a character
-		at++
+	for one.first < start && b[one.first]&0xc0 == 0x80 { // not within a character
+		one.first++
 	}
 	role, channel := t.Role(), t.Channel()
 	one.data = role == nexus.Tool || channel == nexus.Aside || channel == nexus.ToolArguments
-	scratch.read(b, at, t.Final() || t.MustDecide(), role == nexus.Tool || channel == nexus.ToolArguments)
+	scratch.begin(one.first, t.Final() || t.MustDecide(), role == nexus.Tool || channel == nexus.ToolArguments)
 	one.walk()
 	one.say(t)
 }
@@ -59,60 +60,103 @@ func (c *scan) scope(t *nexus.Text) bool {
 	return c.lists != 0 || c.phrases
 }
 
-// walk goes through the symbols of the text.
+// walk goes through the text. Most of it is passed over as it stands: what looks closer is called only where a word
+// ends, and at characters that are not plain.
 func (c *scan) walk() {
-	s, t := c.s, &c.g.trie
-	first := 0
-	for first < s.n && int(s.pos[first]) < c.start {
-		first++
-	}
-	state := uint16(0)
-	next, width := t.next, t.width
-	for k, n := first, s.n; k < n; k++ {
-		if state = next[int(state&^ends)*width+int(t.class[s.sym[k]])]; state&ends != 0 {
-			if c.hits(int(state&^ends), k+1); c.blocked {
-				break
+	t, state, i := &c.g.trie, 0, c.begin()
+	for {
+		if i, state = t.pass(c.b, i, state); i >= len(c.b) {
+			break
+		}
+		var symbols [4]byte
+		r, size := character(c.b, i, c.s.final, c.s.escapes)
+		if size == 0 {
+			break
+		}
+		n := spell(r, &symbols)
+		for k := range n {
+			next := t.next[state*t.width+int(t.class[symbols[k]])]
+			if state = int(next &^ ends); next&ends != 0 && k == n-1 {
+				c.hits(state, i, i+size, n)
 			}
 		}
+		if c.blocked {
+			return
+		}
+		i += size
 	}
-	c.settle(int(state &^ ends))
+	c.settle(state, i)
 }
 
-// hits looks at every word that ends before symbol k.
-func (c *scan) hits(state, k int) {
+// begin returns where the text begins: behind an escape that its context has begun.
+func (c *scan) begin() int {
+	for i := max(c.first, c.start-5); i < c.start; i++ {
+		if c.b[i] != '\\' {
+			continue
+		}
+		_, size := character(c.b, i, c.s.final, c.s.escapes)
+		if i+size > c.start {
+			return i + size
+		}
+	}
+	return c.start
+}
+
+// hits looks at every word that ends with the n-th and last symbol of the character [i, end).
+func (c *scan) hits(state, i, end, n int) {
 	t := &c.g.trie
 	for ; state != 0; state = int(t.fail[state]) {
 		for id := t.words[state]; id != 0; id = t.chain[id-1] {
 			p := &c.g.patterns[id-1]
-			from := k - len(p.word.sym)
-			if p.list >= 0 {
-				c.word(p, from, k)
-			} else if c.phrases {
-				c.phrase(&c.g.phrases[p.phrase], &p.word, from, k)
+			if !c.may(p, i, end) || !c.goesOn(p, i, n) {
+				continue
+			}
+			if from, k := c.place(i, n, len(p.word.sym)); from >= 0 {
+				c.found(p, from, k)
 			}
 		}
 	}
 }
 
-// word judges a word of a list that was found in the symbols [from, k).
-func (c *scan) word(p *pattern, from, k int) {
-	s, l := c.s, &c.g.lists[p.list]
-	if c.lists>>p.list&1 == 0 || !s.spelt(&p.word, from) || !c.near(from, k) {
-		return
-	}
-	is := s.whole(k)
-	if is == found && !l.substring {
-		is = c.standsAlone(&p.word, from, k)
+// found judges what was found in the symbols [from, k), and reads on for as long as that does not tell.
+func (c *scan) found(p *pattern, from, k int) {
+	is := c.judge(p, from, k)
+	for is == open && !c.s.all {
+		c.s.more(c.b, c.s.stop+max(ahead, c.s.stop-c.s.from))
+		is = c.judge(p, from, k)
 	}
 	switch {
 	case is == open:
 		c.undecided(from)
-	case is == found && l.act == mask:
+	case is == no:
+	case p.list < 0:
+		c.classes |= 1 << c.g.phrases[p.phrase].Class
+		c.blocked = c.blocked || c.g.injection == block
+	case c.g.lists[p.list].act == mask:
 		c.cover(from, k, p.list)
-	case is == found:
+	default:
 		c.seen |= 1 << p.list
-		c.blocked = c.blocked || l.act == block
+		c.blocked = c.blocked || c.g.lists[p.list].act == block
 	}
+}
+
+func (c *scan) judge(p *pattern, from, k int) state {
+	if p.list < 0 {
+		return c.phrase(&c.g.phrases[p.phrase], &p.word, from, k)
+	}
+	return c.word(p, from, k)
+}
+
+// word judges a word of a list that was found in the symbols [from, k).
+func (c *scan) word(p *pattern, from, k int) state {
+	if !c.s.spelt(&p.word, from) || !c.near(from, k) {
+		return no
+	}
+	is := c.s.whole(k)
+	if is == found && !c.g.lists[p.list].substring {
+		is = c.standsAlone(&p.word, from, k)
+	}
+	return is
 }
 
 // standsAlone says whether a word is not part of a longer one. Korean particles may follow.
@@ -145,16 +189,16 @@ func (c *scan) cover(from, k, list int) {
 	}
 }
 
-// settle finds out where what is undecided begins: no later than any word that the end of the text has begun,
-// and not within a place to mask.
-func (c *scan) settle(state int) {
-	t, s := &c.g.trie, c.s
-	c.open = min(c.open, s.stop)
-	if s.complete || c.blocked {
+// settle finds out where what is undecided begins: no later than any word that the end of the text, at stop, has
+// begun, and not within a place to mask.
+func (c *scan) settle(state, stop int) {
+	t := &c.g.trie
+	c.open = min(c.open, stop)
+	if c.s.final || c.blocked {
 		return
 	}
 	for ; state != 0; state = int(t.fail[state]) {
-		if at := int(s.pos[s.n-int(t.depth[state])]); c.size-at < span {
+		if at := c.last(int(t.depth[state]), stop); c.size-at < span {
 			c.open = min(c.open, at)
 			break
 		}
@@ -163,69 +207,4 @@ func (c *scan) settle(state int) {
 		c.open = min(c.open, c.masks[n-1].start)
 		c.masks = c.masks[:n-1]
 	}
-}
-
-// say tells the gateway.
-func (c *scan) say(t *nexus.Text) {
-	for _, m := range c.masks {
-		c.seen |= 1 << m.list
-	}
-	if c.seen != 0 || c.classes != 0 {
-		c.tell()
-	}
-	if c.blocked {
-		t.Refuse(403, "content_blocked", c.g.message)
-		return
-	}
-	for _, m := range c.masks {
-		t.Replace(m.start-c.start, m.end-c.start, c.g.lists[m.list].cover, 0)
-	}
-	t.Hold(c.size - c.open)
-}
-
-// tell adds to the call's labels what was found, in the order of the configuration.
-func (c *scan) tell() {
-	had, _ := nexus.Label("prompt_guard")
-	var names string
-	add := func(name string, now bool) {
-		if now || listed(had, name) {
-			if names != "" {
-				names += ","
-			}
-			names += name
-		}
-	}
-	add(injection, c.classes != 0)
-	for i := range c.g.lists {
-		add(c.g.lists[i].name, c.seen>>i&1 != 0)
-	}
-	if names != had {
-		nexus.SetLabel("prompt_guard", names)
-	}
-	if c.classes == 0 {
-		return
-	}
-	had, _ = nexus.Label("prompt_guard_class")
-	names = ""
-	for i, name := range classNames {
-		add(name, c.classes>>i&1 != 0)
-	}
-	if names != had {
-		nexus.SetLabel("prompt_guard_class", names)
-	}
-}
-
-// listed reports whether name is in a list parted by commas.
-func listed(list, name string) bool {
-	for len(list) > 0 {
-		i := 0
-		for i < len(list) && list[i] != ',' {
-			i++
-		}
-		if list[:i] == name {
-			return true
-		}
-		list = list[min(i+1, len(list)):]
-	}
-	return false
 }

@@ -13,11 +13,21 @@ type trie struct {
 	words []int32    // by state: 1 + the first pattern that ends there, 0 none
 	chain []int32    // by pattern: 1 + the next that ends there
 	size  int
+
+	// For plain text: the class of each byte, skip or stay, and the classes of each syllable's letters.
+	plain     [256]uint8
+	syllables [syllables]uint32
 }
 
 const (
 	ends      = 1 << 15
 	maxStates = ends - 1
+)
+
+// What plain says of bytes that have no class.
+const (
+	skip = 255 // stands between letters
+	stay = 254 // begins a character to look at
 )
 
 const tooMany = nexus.Error("too many words: all of them together have more than 32000 letters")
@@ -44,6 +54,7 @@ func (t *trie) build(patterns []pattern) error {
 		}
 	}
 	t.link()
+	t.fill()
 	return nil
 }
 

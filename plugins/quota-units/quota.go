@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/nexus-gateway/nexus/plugins/callers"
+	"github.com/nexus-gateway/nexus/sdk/abi"
 	nexus "github.com/nexus-gateway/nexus/sdk/go"
 )
 
@@ -53,6 +54,7 @@ func (q *quota) request(r *nexus.Request) {
 	if !ok {
 		nexus.AddMetric("calls_refused", 1)
 		r.Refuse(429, "units_exhausted", q.sentence(limit, most, end))
+		r.RetryAfter(until(end))
 		return
 	}
 	r.SetLabel(labelState, s.String())
@@ -112,6 +114,12 @@ func (q *quota) reserveMore(u *nexus.Usage, who *callers.Call, s *state, cost am
 	nexus.AddMetric("calls_cut", 1)
 	_, end := q.window.around(s.start)
 	u.Refuse(429, "units_exhausted", q.sentence(limit, cost, end))
+	u.RetryAfter(until(end))
+}
+
+// until is in how many seconds a window ends, at most a day: who waits for longer asks again.
+func until(end int64) int {
+	return int(min(max(end-nexus.NowMillis()+second-1, 0)/second, abi.MaxRetry))
 }
 
 // end settles what no final usage has settled: calls that failed, were refused further on, or were cut. What was

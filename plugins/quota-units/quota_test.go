@@ -125,7 +125,7 @@ func TestExhausted(t *testing.T) {
 	}
 	said := ask(t, q, &call)
 	const want = "What is left of the quota of 10 units a day of your tenant does not cover this call, which takes 1; the day ends at 2026-11-22T00:00:00+09:00."
-	if !said.Refused || said.Status != "429" || said.Code != "units_exhausted" || said.Message != want || len(said.Labels) > 0 {
+	if !said.Refused || said.Status != "429" || said.Code != "units_exhausted" || said.Message != want || said.Retry != "10800" || len(said.Labels) > 0 {
 		t.Errorf("got %+v", said)
 	}
 	if h.Metrics["calls_refused"] != 1 {

@@ -50,8 +50,20 @@ func (p *prompter) request(r *nexus.Request) {
 		return callers.AppendName(b, r.Model(), maxFilled) // the caller's own words must not become the organisation's
 	})
 	if len(text) > 0 {
-		r.SetSystem(s.where, string(text))
+		r.SetSystem(s.where, apart(string(text), s.where, r))
 	}
+}
+
+// apart keeps a text and the caller's own a blank line from each other. Where there may be none, in a system message or
+// in instructions, it stands by itself.
+func apart(text string, where nexus.Place, r *nexus.Request) string {
+	switch {
+	case where == nexus.Replace || r.Systems() == 0 && string(r.Route()) != "responses":
+		return text
+	case where == nexus.After:
+		return "\n\n" + text
+	}
+	return text + "\n\n"
 }
 
 func (p *prompter) of(r *nexus.Request) *saying {

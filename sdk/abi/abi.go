@@ -221,7 +221,7 @@ const (
 )
 
 // Records a guest writes: in on_request all but 7, 8 with the verdict Answer; in on_tool_call 7, and 8 with the
-// verdict Drop; 4 to 6 with the verdict Refuse, in every hook.
+// verdict Drop; 4 to 6 and 13 with the verdict Refuse, in every hook.
 const (
 	OutLabel         = 1  // name and value: a label for policy and log
 	OutHeader        = 2  // name and value: a header of the reply; capability "headers"
@@ -235,7 +235,11 @@ const (
 	OutRequestHeader = 10 // name and value: a header for the backend, taken out when the value is empty; capability "headers"
 	OutDropHeader    = 11 // name: a header to take out of the reply; capability "headers"
 	OutSystem        = 12 // name SystemBefore…, and text: what the model is told first; capability "system"
+	OutRetry         = 13 // refusal: in how many seconds to try again, decimal, 0 to MaxRetry
 )
+
+// MaxRetry is the longest time that a refusal may tell a caller to wait, in seconds.
+const MaxRetry = 86400
 
 // Names of OutSystem: where the text goes. A request without a system message gets one, before all others.
 const (

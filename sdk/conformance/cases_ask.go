@@ -231,13 +231,16 @@ func (c *Case) hears(out string) error {
 	}
 	got := h.arguments
 	if c.Dropped {
-		got = h.content
+		got = strings.TrimPrefix(h.content, moment)
 	}
 	if c.Want != nil && got != *c.Want {
 		return fmt.Errorf("got %q, want %q", got, *c.Want)
 	}
 	return nil
 }
+
+// moment is what the model says before it calls a tool in a stream.
+const moment = "one moment"
 
 // asking is the request that the reply answers.
 func (c *Case) asking(stream bool) string {
@@ -274,7 +277,7 @@ func usageEvent(prompt, completion int64) string {
 // toolEvents is a stream that calls a tool, its arguments in pieces of three characters.
 func toolEvents(name, arguments string) string {
 	var b strings.Builder
-	b.WriteString(event(`{"role":"assistant","content":"one moment"}`, "null"))
+	b.WriteString(event(`{"role":"assistant","content":"`+moment+`"}`, "null"))
 	b.WriteString(event(`{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":`+quote(name)+`,"arguments":""}}]}`, "null"))
 	for rest := []rune(arguments); len(rest) > 0; rest = rest[min(3, len(rest)):] {
 		b.WriteString(event(`{"tool_calls":[{"index":0,"function":{"arguments":`+quote(string(rest[:min(3, len(rest))]))+`}}]}`, "null"))

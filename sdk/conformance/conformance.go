@@ -35,13 +35,16 @@ const (
 
 func (o Outcome) String() string { return [...]string{"pass", "FAIL", "skip"}[o] }
 
+// MarshalText writes an outcome as reports do.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(strings.ToLower(o.String())), nil }
+
 // A Law is one sentence that holds of every plugin, and what came of it.
 type Law struct {
-	Name    string
-	Outcome Outcome
-	Detail  string // why it failed or was skipped; a figure where it passed
-	Again   string // a line that does it again: a case for cases.yaml, or the question asked
-	Took    time.Duration
+	Name    string        `json:"name"`
+	Outcome Outcome       `json:"outcome"`
+	Detail  string        `json:"detail,omitempty"` // why it failed or was skipped; a figure where it passed
+	Again   string        `json:"again,omitempty"`  // a line that does it again: a case for cases.yaml, or the question asked
+	Took    time.Duration `json:"took_ns"`
 }
 
 func (l Law) String() string {
@@ -57,9 +60,9 @@ func (l Law) String() string {
 
 // A Report is what came of all laws.
 type Report struct {
-	Plugin string
-	Seed   uint64
-	Laws   []Law
+	Plugin string `json:"plugin"`
+	Seed   uint64 `json:"seed"`
+	Laws   []Law  `json:"laws"`
 }
 
 // Failed counts the laws that do not hold.

@@ -101,9 +101,9 @@ var verdicts = map[string][]abi.Verdict{
 
 // fits says what is wrong with a record in its place.
 func (r record) fits(hook string, v abi.Verdict) error {
-	refusal := r.id >= abi.OutStatus && r.id <= abi.OutMessage
+	refusal := r.id >= abi.OutStatus && r.id <= abi.OutMessage || r.id == abi.OutRetry
 	switch {
-	case r.id == 0 || r.id > abi.OutSystem:
+	case r.id == 0 || r.id > abi.OutRetry:
 		return fmt.Errorf("record %d is none of this contract", r.id)
 	case refusal && v != abi.Refuse:
 		return fmt.Errorf("record %d belongs to a refusal", r.id)

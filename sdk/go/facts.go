@@ -83,6 +83,9 @@ func (v *verdict) Refuse(status int, code, message string) {
 	v.out.refuse(status, code, message)
 }
 
+// RetryAfter says, once Refuse was called, in how many seconds the caller may try again: at most a day.
+func (v *verdict) RetryAfter(seconds int) { v.out.retry(seconds) }
+
 // Fail says that the plugin cannot judge; its failure rule decides.
 func (v *verdict) Fail(reason string) { v.err = reason }
 

@@ -118,6 +118,18 @@ func (r *records) add(id uint16, name, value string) {
 	r.used += size
 }
 
+// retry writes when a caller who is refused may try again.
+func (r *records) retry(seconds int) {
+	seconds = min(max(seconds, 0), abi.MaxRetry)
+	var digits [5]byte
+	at := len(digits) - 1
+	for ; at > 0 && seconds > 9; at, seconds = at-1, seconds/10 {
+		digits[at] = byte('0' + seconds%10)
+	}
+	digits[at] = byte('0' + seconds)
+	r.add(abi.OutRetry, "", string(digits[at:]))
+}
+
 // refuse writes what a refusal tells the caller; zero values leave it to the host.
 func (r *records) refuse(status int, code, message string) {
 	if status >= 100 && status <= 999 {

@@ -108,5 +108,8 @@ func (t *Text) Refuse(status int, code, message string) {
 	t.refused.refuse(status, code, message)
 }
 
+// RetryAfter says, once Refuse was called, in how many seconds the caller may try again: at most a day.
+func (t *Text) RetryAfter(seconds int) { t.refused.retry(seconds) }
+
 // Fail says that the plugin cannot judge the text; its failure rule decides.
 func (t *Text) Fail(reason string) { t.err = reason }

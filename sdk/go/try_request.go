@@ -36,8 +36,9 @@ type Said struct {
 	Text            string // what is said instead
 	Arguments       string // of a tool call, instead; empty: the model's own
 	Refused         bool
-	Status          string // of a refusal, as are the next two
+	Status          string // of a refusal, as are the next three
 	Code, Message   string
+	Retry           string // seconds
 }
 
 // TryRequest runs f on a request's metadata, in the way the gateway does, and fails where the gateway would not believe
@@ -167,6 +168,8 @@ func (s *Said) plain(id uint16) *string {
 		return &s.Code
 	case abi.OutMessage:
 		return &s.Message
+	case abi.OutRetry:
+		return &s.Retry
 	case abi.OutText:
 		return &s.Text
 	case abi.OutArguments:

@@ -35,6 +35,9 @@ func request(r *nexus.Request) {
 			r.Answer(how)
 		case "refuse":
 			r.Refuse(418, how, "")
+		case "retry":
+			seconds, _ := strconv.Atoi(how)
+			r.RetryAfter(seconds)
 		case "see":
 			r.SetLabel("seen", string(r.Header(how)))
 		}
