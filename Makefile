@@ -2,7 +2,7 @@
 SHELL       := /bin/sh
 GO          ?= go
 PLUGINS     := $(notdir $(patsubst %/main.go,%,$(wildcard plugins/*/main.go)))
-MODULES     := $(PLUGINS:%=plugins/dist/%.wasm)
+MODULES     := $(PLUGINS:%=bin/plugins/%.wasm)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
@@ -17,11 +17,12 @@ run: build ## run the gateway on embedded defaults, with a mock backend
 	@exec bin/nexus serve
 
 plugins: $(MODULES) ## build the shipped plugins from source
+	@$(GO) run plugins/pack.go plugins/dist/shipped.zip bin/plugins
 
-plugins/dist/%.wasm: FORCE
-	@mkdir -p plugins/dist
+bin/plugins/%.wasm: FORCE
+	@mkdir -p bin/plugins
 	GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -buildmode=c-shared -ldflags=-s -o $@ ./plugins/$*
-	@cp plugins/$*/manifest.yaml plugins/dist/$*.yaml
+	@cp plugins/$*/manifest.yaml bin/plugins/$*.yaml
 
 test: plugins ## run the tests
 	$(GO) test ./...
@@ -45,7 +46,7 @@ bench: build ## compare with direct, nginx and a bare ReverseProxy; writes BENCH
 	bin/nexus-bench compare --nexus bin/nexus --write BENCHMARKS.md
 
 clean: ## remove what was built
-	rm -rf bin plugins/dist/*.wasm plugins/dist/*.yaml
+	rm -rf bin plugins/dist/shipped.zip
 
 FORCE:
 .PHONY: help build run plugins test race fuzz lint e2e bench clean FORCE

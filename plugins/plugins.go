@@ -3,8 +3,11 @@
 package plugins
 
 import (
+	"archive/zip"
+	"bytes"
 	"embed"
 	"io/fs"
+	"sync"
 )
 
 //go:embed all:dist
@@ -12,10 +15,16 @@ var dist embed.FS
 
 // Shipped is a folder of modules, <name>.wasm, each with its manifest beside it, <name>.yaml. It is
 // empty when the gateway was compiled before the plugins were built.
-func Shipped() fs.FS {
-	sub, err := fs.Sub(dist, "dist")
+func Shipped() fs.FS { return shipped() }
+
+var shipped = sync.OnceValue(func() fs.FS {
+	packed, err := dist.ReadFile("dist/shipped.zip")
 	if err != nil {
-		panic(err) // dist is a constant and a valid path
+		return embed.FS{}
 	}
-	return sub
-}
+	files, err := zip.NewReader(bytes.NewReader(packed), int64(len(packed)))
+	if err != nil {
+		panic(err) // make plugins wrote it
+	}
+	return files
+})

@@ -27,23 +27,28 @@ type trialRun struct {
 // pairs are names and values as a flag takes them, in the order in which they were given.
 type pairs [][2]string
 
-// pairsFlag defines a flag of pairs with sep between name and value, and commas between pairs where lists is true.
-func pairsFlag(f *flag.FlagSet, into *pairs, name, sep string, lists bool, usage string) {
-	f.Func(name, usage, func(text string) error {
-		all := []string{text}
-		if lists {
-			all = strings.Split(text, ",")
-		}
-		for _, one := range all {
-			key, value, ok := strings.Cut(one, sep)
-			if key = strings.TrimSpace(key); !ok || key == "" {
-				return fmt.Errorf("write NAME%sVALUE", sep)
-			}
-			*into = append(*into, [2]string{key, strings.TrimSpace(value)})
-		}
-		return nil
-	})
+// take reads one pair with sep between its name and value.
+func (p *pairs) take(text, sep string) error {
+	name, value, ok := strings.Cut(text, sep)
+	if name = strings.TrimSpace(name); !ok || name == "" {
+		return fmt.Errorf("write NAME%sVALUE", sep)
+	}
+	*p = append(*p, [2]string{name, strings.TrimSpace(value)})
+	return nil
 }
+
+// list takes a list of pairs, parted by commas.
+func (p *pairs) list(text string) error {
+	for one := range strings.SplitSeq(text, ",") {
+		if err := p.take(one, "="); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// header takes one header.
+func (p *pairs) header(text string) error { return p.take(text, ":") }
 
 func (o *trialRun) flags(f *flag.FlagSet) {
 	f.StringVar(&o.text, "text", "", "a `text` of the last user message; - reads standard input")
@@ -52,9 +57,9 @@ func (o *trialRun) flags(f *flag.FlagSet) {
 	f.StringVar(&o.route, "route", "chat", "`endpoint` of the request: chat, completions, responses, …")
 	f.StringVar(&o.settings, "config", "", "YAML `file` with the plugin's configuration")
 	f.StringVar(&o.hosts, "hosts", "", "`servers` that http_call may ask, as name:port, parted by commas")
-	pairsFlag(f, &o.who, "who", "=", true, "who calls, as `key=K,tenant=T,team=E,tier=R`, any of them")
-	pairsFlag(f, &o.labels, "labels", "=", true, "labels that earlier plugins set, as `a=1,b=2`")
-	pairsFlag(f, &o.headers, "header", ":", false, "a header of the request, as `\"Name: value\"`; may be given again")
+	f.Func("who", "who calls, as `key=K,tenant=T,team=E,tier=R`, any of them", o.who.list)
+	f.Func("labels", "labels that earlier plugins set, as `a=1,b=2`", o.labels.list)
+	f.Func("header", "a header of the request, as `\"Name: value\"`; may be given again", o.headers.header)
 	asJSON(f, &o.machine)
 }
 

@@ -26,12 +26,21 @@ const (
 // place, an editor's rename, a ConfigMap's swapped symlink, a deletion and a return. When paths returns
 // other paths than before, that is a change too. What changed before the first look is not seen.
 func Watch(ctx context.Context, paths func() []string, every time.Duration, changed func()) {
+	WatchSince(ctx, time.Time{}, paths, every, changed)
+}
+
+// WatchSince is Watch for who has read the files before: one that was written since then has changed, though the first
+// look finds it so. The zero time is now.
+func WatchSince(ctx context.Context, since time.Time, paths func() []string, every time.Duration, changed func()) {
 	if every <= 0 {
 		every = defaultEvery
 	}
 	w := watcher{known: map[string]seen{}}
 	reported := w.look(paths())
 	last, unsettled := reported, 0
+	if !since.IsZero() && w.newest().After(since) {
+		reported = look{}
+	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -79,6 +88,16 @@ func (w *watcher) look(paths []string) look {
 	}
 	w.known = fresh
 	return look(h.Sum(nil))
+}
+
+// newest is when the youngest of the files was written.
+func (w *watcher) newest() (at time.Time) {
+	for _, s := range w.known {
+		if s.info.ModTime().After(at) {
+			at = s.info.ModTime()
+		}
+	}
+	return at
 }
 
 // add writes what lies at path to h. Stat follows symlinks, so that a link's new target is a change.

@@ -315,3 +315,28 @@ func TestWatchIsBounded(t *testing.T) {
 		t.Errorf("the bound was never met: %d left", w.left)
 	}
 }
+
+// TestWatchSince: a file that was written after it had been read has changed, though no look saw it otherwise.
+func TestWatchSince(t *testing.T) {
+	for name, tt := range map[string]struct {
+		age  time.Duration // when it was read
+		want int
+	}{"written before": {time.Second, 0}, "written since": {-time.Second, 1}} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "nexus.yaml")
+			write(t, file, "ratio: 0")
+			info, err := os.Stat(file)
+			must(t, err)
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				changes := 0
+				go WatchSince(ctx, info.ModTime().Add(tt.age), func() []string { return []string{file} }, 0, func() { changes++ })
+				rest(10 * time.Second)
+				if changes != tt.want {
+					t.Errorf("%d changes, want %d", changes, tt.want)
+				}
+			})
+		})
+	}
+}

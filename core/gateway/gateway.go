@@ -41,6 +41,7 @@ type Options struct {
 // A Gateway is the running program. What it holds beside the current snapshot outlives every reload.
 type Gateway struct {
 	options Options
+	began   time.Time // before anything was read
 	current atomic.Pointer[snapshot]
 	report  reports
 
@@ -68,7 +69,7 @@ type Gateway struct {
 // New reads the configuration, builds everything and its first snapshot; nothing listens yet. An error is
 // every problem found.
 func New(ctx context.Context, o Options) (*Gateway, error) {
-	g := &Gateway{options: o, fleet: upstream.NewFleet()}
+	g := &Gateway{options: o, began: time.Now(), fleet: upstream.NewFleet()}
 	g.hurried, g.hurry = context.WithCancel(context.Background())
 	loaded, err := g.read()
 	if err != nil {
@@ -198,7 +199,7 @@ func (g *Gateway) Run(ctx context.Context, ready func(listen, admin net.Addr)) e
 	running.Go(func() { failed <- g.admin.Run(rest, second) })
 	running.Go(func() { failed <- g.quota.Run(rest) })
 	running.Go(func() { failed <- g.decisionLog.Run(rest) })
-	running.Go(func() { config.Watch(rest, g.files, 0, g.changed) })
+	running.Go(func() { config.WatchSince(rest, g.began, g.files, 0, g.changed) })
 	debug.FreeOSMemory() // compiling plugins and policies takes several times what they keep
 	if ready != nil {
 		ready(data.Addr(), second.Addr())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
+	"github.com/nexus-gateway/nexus/core/sandbox"
 	"github.com/nexus-gateway/nexus/sdk/abi"
 )
 
@@ -70,19 +71,24 @@ func (e *ending) tell() {
 	c := keepCall(e.call)
 	meta := e.appendEnd(nil)
 	e.last.do(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), maxEnd)
-		defer cancel()
 		t := turn{call: c, reply: true}
 		for _, p := range e.plugins {
-			err := p.tellEnd(ctx, &t, meta)
-			for isBusy(err) && ctx.Err() == nil { // nobody waits for this: it can wait
-				err = p.tellEnd(ctx, &t, meta)
-			}
-			if err != nil {
-				p.lost(ctx, err)
-			}
+			e.tellOne(p, &t, meta)
 		}
 	})
+}
+
+// tellOne tells one plugin. Nobody waits for this: a plugin whose instances are all busy can.
+func (e *ending) tellOne(p *plugin, t *turn, meta []byte) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), e.last.most)
+	defer cancel()
+	err := p.tellEnd(ctx, t, meta)
+	for isBusy(err) && ctx.Err() == nil {
+		err = p.tellEnd(ctx, t, meta)
+	}
+	if err != nil {
+		p.lost(ctx, err)
+	}
 }
 
 // keepCall is what is known of a call now. It is not ours any longer once its reply is closed, while plugins may yet
@@ -93,7 +99,7 @@ func keepCall(c *pipeline.Call) *pipeline.Call {
 	return &kept
 }
 
-// maxEnd bounds how long an instance is waited for when a call has ended.
+// maxEnd bounds how long an instance of each plugin is waited for when a call has ended.
 const maxEnd = 10 * time.Second
 
 func (p *plugin) tellEnd(ctx context.Context, t *turn, meta []byte) (err error) {
@@ -112,7 +118,7 @@ func (p *plugin) tellEnd(ctx context.Context, t *turn, meta []byte) (err error) 
 func (p *plugin) lost(ctx context.Context, err error) {
 	f, ok := errors.AsType[*failure](err)
 	if !ok {
-		f = &failure{"cancelled", err}
+		f = &failure{sandbox.Canceled.String(), err}
 	}
 	p.meter.fault(f.cause)
 	p.warn(ctx, f)
@@ -182,6 +188,7 @@ func millis(start time.Time) int64 {
 
 // A last is where calls that have ended are told of, beside those that go on. When too many wait, the call itself does.
 type last struct {
+	most    time.Duration // maxEnd
 	slots   chan struct{}
 	running sync.WaitGroup
 }
@@ -189,7 +196,7 @@ type last struct {
 // maxEnding is how many calls that have ended may wait to be told of.
 const maxEnding = 1024
 
-func (l *last) init() { l.slots = make(chan struct{}, maxEnding) }
+func (l *last) init() { l.most, l.slots = maxEnd, make(chan struct{}, maxEnding) }
 
 func (l *last) do(f func()) {
 	select {

@@ -77,6 +77,23 @@ func TestEndWaitsForAnInstance(t *testing.T) {
 	}
 }
 
+// TestEndOfOneIsNotAnothers: a plugin that has no instance free for as long as is waited takes no end from the next one.
+func TestEndOfOneIsNotAnothers(t *testing.T) {
+	set, log := judges(t, Entry{Name: "judge", Instances: 1, Deadline: 250 * time.Millisecond}, Entry{Name: "other"})
+	set.stage.last.most = 200 * time.Millisecond
+	defer func() { set.stage.last.most = maxEnd }()
+	g, err := set.plugins[0].enter(t.Context(), &turn{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.plugins[0].leave(g, nil)
+	e := &ending{ctx: t.Context(), call: newCall(t, llm.Chat, bodies[llm.Chat]), plugins: set.stage.ends, last: &set.stage.last, inner: answered(t)}
+	_, _ = drain(e)
+	if got := only(log.lines(set), "end"); len(got) != 1 {
+		t.Errorf("got %q", got)
+	}
+}
+
 func answered(t *testing.T) llm.Stream {
 	r, err := llm.Answer{Text: "x", Stream: true}.Reply(llm.Chat)
 	if err != nil {

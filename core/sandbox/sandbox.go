@@ -7,7 +7,7 @@
 // few thousand instructions whether it may go on.
 //
 // A pool has a fixed number of instances. Who finds them all in use waits, as long as its context and
-// Options.Wait allow; nobody who came later is served first for longer than a millisecond or two (see wait.go). With Options.Isolate a guest that served one owner is put back to what it was when it had
+// Options.Wait allow; who comes later may be served first, but not for long (see wait.go). With Options.Isolate a guest that served one owner is put back to what it was when it had
 // started before Pool.GetFor hands it to another (see isolate.go), so that nothing which one tenant's text left in
 // its memory can reach another tenant. Pool.Stats tells what the calls of each function cost (see profile.go).
 //

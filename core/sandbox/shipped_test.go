@@ -203,7 +203,7 @@ func benchReset(b *testing.B, wasm []byte) {
 		owners  [2]string
 	}{{"shared", false, [2]string{"a", "b"}}, {"same", true, [2]string{"a", "a"}}, {"switch", true, [2]string{"a", "b"}}} {
 		b.Run(lane.name, func(b *testing.B) {
-			p := load(b, wasm, Options{WASI: true, Hosts: grants(b, wasm), Isolate: lane.isolate, Instances: 1})
+			p := load(b, wasm, Options{WASI: true, Hosts: grants(b, wasm), Isolate: lane.isolate, Instances: 1, Limits: Limits{Deadline: time.Second}})
 			g := get(b, p)
 			in := newTeller(b, g).in
 			p.Put(g)

@@ -12,8 +12,8 @@ var errBusy = errors.New("every instance is in use")
 
 // A waiter is one who found every guest in use. As with sync.Mutex, a guest that becomes free belongs to nobody: the
 // first in the queue is woken to take it, but whoever is running may come first and saves a change of goroutines.
-// A waiter that was woken in vain when it had waited for patience is given the next guest, and nobody can come
-// first then.
+// A waiter that finds, once a processor is its own again, that it was woken in vain and has waited for patience is
+// given the next guest, and nobody can come first then.
 type waiter struct {
 	turn  chan struct{}
 	since time.Duration

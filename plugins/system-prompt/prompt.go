@@ -58,7 +58,7 @@ func (p *prompter) request(r *nexus.Request) {
 // in instructions, it stands by itself.
 func apart(text string, where nexus.Place, r *nexus.Request) string {
 	switch {
-	case where == nexus.Replace || r.Systems() == 0 && string(r.Route()) != "responses":
+	case where == nexus.Instead || r.Systems() == 0 && string(r.Route()) != "responses":
 		return text
 	case where == nexus.After:
 		return "\n\n" + text

@@ -223,7 +223,7 @@ const (
 // Records a guest writes: in on_request all but 7, 8 with the verdict Answer; in on_tool_call 7, and 8 with the
 // verdict Drop; 4 to 6 and 13 with the verdict Refuse, in every hook.
 const (
-	OutLabel         = 1  // name and value: a label for policy and log
+	OutLabel         = 1  // name and value: a label for policy and later plugins
 	OutHeader        = 2  // name and value: a header of the reply; capability "headers"
 	OutModel         = 3  // the model to use instead; capability "model"
 	OutStatus        = 4  // refusal: three digits, 400-599; 403 when absent

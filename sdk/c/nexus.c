@@ -127,6 +127,12 @@ void nexus_refuse_(nexus_answer *a, int status, const char *code, const char *me
 		say(a, 6, none, nexus_s(message));
 }
 
+void nexus_retry_after_(nexus_answer *a, int64_t seconds) {
+	const int64_t most = 86400;
+	char room[NEXUS_DECIMAL];
+	say(a, 13, none, nexus_decimal(seconds < 0 ? 0 : seconds > most ? most : seconds, room));
+}
+
 void nexus_set_label(nexus_request *r, const char *name, nexus_str value) { say(&r->answer, 1, nexus_s(name), value); }
 void nexus_set_header(nexus_request *r, const char *name, nexus_str value) { say(&r->answer, 2, nexus_s(name), value); }
 void nexus_set_model(nexus_request *r, nexus_str model) { say(&r->answer, 3, none, model); }

@@ -79,10 +79,14 @@ enum { NEXUS_PASS, NEXUS_REFUSE, NEXUS_ANSWER, NEXUS_DROP }; // verdicts
 // nexus_refuse stops the call, for every hook but on_end. A status of 0 is 403; code and message may be "".
 #define nexus_refuse(v, status, code, message) nexus_refuse_(&(v)->answer, (status), (code), (message))
 
+// nexus_retry_after says, once nexus_refuse was called, in how many seconds the caller may try again: at most a day.
+#define nexus_retry_after(v, seconds) nexus_retry_after_(&(v)->answer, (seconds))
+
 // nexus_fail says that the plugin cannot judge; its failure rule decides. Nothing said after it counts.
 #define nexus_fail(v, reason) nexus_fail_(&(v)->answer, (reason))
 
 void nexus_refuse_(nexus_answer *a, int status, const char *code, const char *message);
+void nexus_retry_after_(nexus_answer *a, int64_t seconds);
 void nexus_fail_(nexus_answer *a, const char *reason);
 
 // ── on_text ──────────────────────────────────────────────────────────────────────────────────────────────────────

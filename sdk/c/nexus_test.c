@@ -210,6 +210,7 @@ static void test_text(void) {
 static void on_request(nexus_request *r) {
 	if (nexus_is(nexus_tier(r), "none")) {
 		nexus_refuse(r, 402, "unpaid", "Pay first.");
+		nexus_retry_after(r, 90000);
 		return;
 	}
 	if (!nexus_stream(r) || nexus_choices(r) != 2 || nexus_max_tokens(r) != -1)
@@ -246,6 +247,7 @@ static void test_calls(void) {
 	nexus_give(&g, NEXUS_IN_TIER, "", "none");
 	s = nexus_try_request(on_request, &g);
 	CHECK(s.verdict == NEXUS_REFUSE && nexus_is(nexus_said_value(&s, 4, ""), "402") && nexus_is(nexus_said_value(&s, 5, ""), "unpaid"));
+	CHECK(nexus_is(nexus_said_value(&s, 13, ""), "86400"));
 	nexus_give_head(&g, NEXUS_TRY_REQUEST);
 	s = nexus_try_request(on_request, &g);
 	CHECK(s.error && !strcmp(s.error, "a number is wrong"));

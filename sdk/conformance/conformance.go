@@ -22,6 +22,7 @@ type Options struct {
 	Cases    []Case         // the author's own
 	CacheDir string         // of compiled code; empty: in memory
 	Seed     uint64         // of the random cuts; a report names it
+	Brief    bool           // a quarter of the cuts and a tenth of the calls, for slow machines
 }
 
 // An Outcome is what came of a law.
@@ -52,7 +53,9 @@ func (l Law) String() string {
 	if l.Detail != "" {
 		s += ": " + l.Detail
 	}
-	if l.Again != "" {
+	if strings.HasPrefix(l.Again, "{") {
+		s += "\n      again, under cases in cases.yaml:\n      - " + l.Again
+	} else if l.Again != "" {
 		s += "\n      again: " + l.Again
 	}
 	return s

@@ -57,6 +57,7 @@ func beside(t *testing.T, dir string) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
+	o.Brief = testing.Short() || racing
 	if o.CacheDir, err = cacheDir(); err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +68,7 @@ func beside(t *testing.T, dir string) Options {
 func TestSDKs(t *testing.T) {
 	for _, lang := range []string{"go", "assemblyscript", "rust", "c"} {
 		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
 			sdk := filepath.Join("..", lang)
 			script := filepath.Join(sdk, "build")
 			t.Run("sample", func(t *testing.T) {
@@ -102,6 +104,9 @@ func TestProbeManifests(t *testing.T) {
 
 // TestShipped holds every plugin that is shipped to the laws.
 func TestShipped(t *testing.T) {
+	if racing {
+		t.Skip("SKIPPED: compiling eight modules under the race detector takes minutes and finds no race; go test without -race runs it")
+	}
 	mains, err := filepath.Glob("../../plugins/*/main.go")
 	if err != nil || len(mains) == 0 {
 		t.Fatalf("no plugins: %v", err)
@@ -109,6 +114,7 @@ func TestShipped(t *testing.T) {
 	for _, main := range mains {
 		dir := filepath.Dir(main)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
+			t.Parallel()
 			wasm, manifest := built(t, "../go/build", dir)
 			Run(t, wasm, manifest, beside(t, dir))
 		})

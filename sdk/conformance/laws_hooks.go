@@ -38,11 +38,16 @@ func answers(ctx context.Context, s *subject) (string, error) {
 		for name, text := range slow(abi.MaxPiece) {
 			n++
 			if _, err := put(ctx, s.trial, k, text); err != nil {
-				return "", fmt.Errorf("%s, %d bytes of %s: %w", k.name, len(text), name, err)
+				return "", breaks(begins(text), "%s, %d bytes of %s: %w", k.name, len(text), name, err)
 			}
 		}
 	}
 	return fmt.Sprintf("%d questions", n), ctx.Err()
+}
+
+// begins tells which long text was asked about.
+func begins(text string) string {
+	return fmt.Sprintf("a text of %d bytes that goes on as it begins: %s", len(text), quote(firstOf(text, 120)))
 }
 
 // asked is a question in bytes, for those who want to ask it again.

@@ -30,18 +30,21 @@ func stateless(ctx context.Context, s *subject) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		for name, want := range used {
-			if fresh[name] != want {
-				return "", fmt.Errorf("%s: a fresh instance answers %s, one that was asked before %s", name, fresh[name], want)
+		for name, was := range used {
+			if got := fresh[name].answer; got != was.answer {
+				return "", breaks(was.again+", first and after other questions", "%s: a fresh instance answers %s, one that was asked before %s", name, got, was.answer)
 			}
 		}
 	}
 	return fmt.Sprintf("%d questions", len(used)), nil
 }
 
-// everything asks every text of every sort, and every hook, and returns the answers in words.
-func (s *subject) everything(ctx context.Context, backwards bool) (map[string]string, error) {
-	all := map[string]string{}
+// A told is an answer in words, and what was asked.
+type told struct{ answer, again string }
+
+// everything asks every text of every sort, and every hook.
+func (s *subject) everything(ctx context.Context, backwards bool) (map[string]told, error) {
+	all := map[string]told{}
 	for _, q := range ordinary() {
 		if !s.trial.Sees(q.hook) {
 			continue
@@ -50,7 +53,7 @@ func (s *subject) everything(ctx context.Context, backwards bool) (map[string]st
 		if err != nil {
 			return nil, breaks(asked(q), "%s: %w", q.hook, err)
 		}
-		all[q.hook] = answer
+		all[q.hook] = told{answer, asked(q)}
 	}
 	if !s.trial.Sees("on_text") {
 		return all, nil
@@ -65,7 +68,7 @@ func (s *subject) everything(ctx context.Context, backwards bool) (map[string]st
 			if err != nil {
 				return nil, breaks(again(k, "", text), "%s: %w", k.name, err)
 			}
-			all[k.name+" "+quote(firstOf(text, 60))] = got.String()
+			all[k.name+" "+quote(firstOf(text, 60))] = told{got.String(), again(k, "", text)}
 		}
 	}
 	return all, nil
@@ -97,7 +100,7 @@ func fuel(ctx context.Context, s *subject) (string, error) {
 				worst, detail = perKB, fmt.Sprintf("at most %.0f units a KiB, for %s in %s", perKB, name, k.name)
 			}
 			if float64(b) > float64(a)*(large/small)*maxSlope {
-				return "", fmt.Errorf("%s: %d bytes of %s cost %d units, but %d bytes %d: the plugin reads a text more than once", k.name, small, name, a, large, b)
+				return "", breaks(begins(ofLarge[name]), "%s: %d bytes of %s cost %d units, but %d bytes %d: the plugin reads a text more than once", k.name, small, name, a, large, b)
 			}
 		}
 	}
@@ -114,7 +117,10 @@ func (s *subject) burns(ctx context.Context, k kind, text string) (int64, error)
 // leaks: after ten thousand calls the memory is what it was after a few, or the gateway had to replace the instance, which
 // is reported.
 func leaks(ctx context.Context, s *subject) (string, error) {
-	const calls = 10_000
+	calls := 10_000
+	if s.options.Brief {
+		calls /= 10
+	}
 	k := kinds()[1]
 	q := ordinary()[0]
 	one := func() error {

@@ -162,7 +162,10 @@ func (s *subject) cut(ctx context.Context, k kind, text string, random *rand.Ran
 		}
 		return nil
 	}
-	for _, pieces := range waysToCut(text, random) {
+	for i, pieces := range waysToCut(text, random) {
+		if s.options.Brief && i%4 != 0 {
+			continue
+		}
 		if err := try(pieces...); err != nil {
 			return n, err
 		}

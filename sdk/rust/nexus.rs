@@ -57,6 +57,7 @@ pub mod id {
     pub const OUT_REQUEST_HEADER: u16 = 10;
     pub const OUT_DROP_HEADER: u16 = 11;
     pub const OUT_SYSTEM: u16 = 12;
+    pub const OUT_RETRY: u16 = 13;
 
     pub const HTTP_METHOD: u16 = 1;
     pub const HTTP_URL: u16 = 2;
@@ -176,6 +177,16 @@ impl<'a> Said<'a> {
         if !message.is_empty() {
             self.add(id::OUT_MESSAGE, b"", message.as_bytes());
         }
+    }
+
+    fn retry_after(&mut self, seconds: u32) {
+        let (mut digits, mut left, mut at) = ([0; 5], seconds.min(86400), 5);
+        while at == 5 || left > 0 {
+            at -= 1;
+            digits[at] = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
+        self.add(id::OUT_RETRY, b"", &digits[at..]);
     }
 
     fn result(&self) -> u64 {
@@ -345,6 +356,11 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Says, once `refuse` was called, in how many seconds the caller may try again: at most a day.
+    pub fn retry_after(&mut self, seconds: u32) {
+        self.said.retry_after(seconds);
+    }
+
     /// Says that the plugin cannot judge the text; its failure rule decides.
     pub fn fail(&mut self, reason: &str) {
         self.said.fail(reason);
@@ -461,6 +477,11 @@ macro_rules! verdicts_of {
             /// Stops the call. A status of 0 is 403; code and message may be empty.
             pub fn refuse(&mut self, status: u16, code: &str, message: &str) {
                 self.said.refuse(status, code, message);
+            }
+
+            /// Says, once `refuse` was called, in how many seconds the caller may try again: at most a day.
+            pub fn retry_after(&mut self, seconds: u32) {
+                self.said.retry_after(seconds);
             }
 
             /// Says that the plugin cannot judge; its failure rule decides.

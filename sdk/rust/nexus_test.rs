@@ -186,6 +186,10 @@ fn hooks_read_and_answer() {
     let said = said.unwrap();
     assert_eq!((said.verdict, said.label("seen"), said.value(id::OUT_SYSTEM, "after")), (Verdict::Answer, Some("1"), Some("s")));
     let said = try_request(|r| r.refuse(402, "unpaid", "Pay first."), &given).unwrap();
+    for (seconds, want) in [(0, "0"), (7, "7"), (86399, "86399"), (90000, "86400")] {
+        let said = try_request(|r| { r.refuse(429, "", ""); r.retry_after(seconds) }, &given).unwrap();
+        assert_eq!(said.value(id::OUT_RETRY, ""), Some(want));
+    }
     assert_eq!((said.verdict, said.value(id::OUT_STATUS, ""), said.value(id::OUT_CODE, "")), (Verdict::Refuse, Some("402"), Some("unpaid")));
     assert_eq!(try_request(|r| r.fail("why"), &given).unwrap_err(), "why");
     assert!(try_request(|r| r.set_label("a", &"x".repeat(300 << 10)), &given).is_err());

@@ -93,6 +93,8 @@ export const OUT_ARGUMENTS: u32 = 7;
 export const OUT_TEXT: u32 = 8;
 export const OUT_POOL: u32 = 9;
 export const OUT_REQUEST_HEADER: u32 = 10;
+export const OUT_RETRY: u32 = 13;
+export const MAX_RETRY: i32 = 86400; // seconds
 export const OUT_DROP_HEADER: u32 = 11;
 export const OUT_SYSTEM: u32 = 12;
 

@@ -102,6 +102,11 @@ export class Judged extends Facts {
     said.refuse(status, code, message);
   }
 
+  /** Says, once refuse was called, in how many seconds the caller may try again: at most a day. */
+  retryAfter(seconds: i32): void {
+    said.retryAfter(seconds);
+  }
+
   /** Says that the plugin cannot judge; its failure rule decides. */
   fail(reason: string): void {
     this.reason = reason.length > 0 ? reason : "no reason given";

@@ -213,7 +213,7 @@ export class Refusal extends Error {
   }
 }
 
-const outs = { 3: "model", 4: "status", 5: "code", 6: "message", 7: "arguments", 8: "text", 9: "pool" }
+const outs = { 3: "model", 4: "status", 5: "code", 6: "message", 7: "arguments", 8: "text", 9: "pool", 13: "retry" }
 const namedOuts = { 1: "labels", 2: "headers", 10: "requestHeaders", 12: "system" }
 
 /** What a hook said: {refused, answered, dropped, labels, headers, requestHeaders, dropHeaders, system, model, …}. */

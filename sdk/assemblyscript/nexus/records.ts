@@ -1,4 +1,4 @@
-import { OUT_CODE, OUT_MESSAGE, OUT_STATUS, RECORD_HEADER } from "./abi";
+import { MAX_RETRY, OUT_CODE, OUT_MESSAGE, OUT_RETRY, OUT_STATUS, RECORD_HEADER } from "./abi";
 import { OUT, OUT_CAP } from "./buffers";
 import { Bytes, NONE, put, size } from "./bytes";
 
@@ -35,6 +35,11 @@ export class Records {
     if (status >= 100 && status <= 999) this.add(OUT_STATUS, "", status.toString());
     if (code.length > 0) this.add(OUT_CODE, "", code);
     if (message.length > 0) this.add(OUT_MESSAGE, "", message);
+  }
+
+  /** Says in how many seconds a refused caller may try again. */
+  retryAfter(seconds: i32): void {
+    this.add(OUT_RETRY, "", min(max(seconds, 0), MAX_RETRY).toString());
   }
 }
 

@@ -48,7 +48,7 @@ test("metadata is read and answered", () => {
   const used = { prompt: 1, completion: 2, cached: 3, reasoning: 2 ** 40, backend: "gpu" }
   assert.equal(p.usage(used).refused, false)
   const refused = p.usage({ ...used, final: true, estimated: true })
-  assert.deepEqual([refused.status, refused.code, refused.message], ["429", "guessed", "1 2 3 1099511627776 gpu"])
+  assert.deepEqual([refused.status, refused.code, refused.message, refused.retry], ["429", "guessed", "1 2 3 1099511627776 gpu", "86400"])
   p.end({ ...used, status: 499, millis: 5, failure: "left" })
   p.end({ ...used, status: 200, millis: 5, first: 4, complete: true, stream: true })
   assert.deepEqual(host.lines, ["1 2 3 1099511627776 5 -1 499 gpu left", "1 2 3 1099511627776 5 4 200 complete stream gpu "])

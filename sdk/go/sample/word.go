@@ -11,7 +11,7 @@ type list struct {
 
 const longest = 64 // bytes of a word; what may become one is held back, and the manifest's max_hold bounds that
 
-// configure reads {"words": ["secret", …], "with": "***"}.
+// configure reads {"words": ["secret", …], "with": "***"}, and takes these where they are not given.
 func (l *list) configure(config []byte) error {
 	settings, err := nexus.ParseJSON(config)
 	if err != nil {
