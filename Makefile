@@ -3,6 +3,8 @@ SHELL       := /bin/sh
 GO          ?= go
 PLUGINS     := $(notdir $(patsubst %/main.go,%,$(wildcard plugins/*/main.go)))
 MODULES     := $(PLUGINS:%=bin/plugins/%.wasm)
+# What make bench measures of one call, beside whole processes.
+ONE         := ^Benchmark(Hook|Text|Stream|Request|Metering|Call|Reset)$$
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
@@ -28,7 +30,8 @@ test: plugins ## run the tests
 	$(GO) test ./...
 
 race: plugins ## run the tests under the race detector
-	$(GO) test -race ./core/... ./sdk/... ./plugins/...
+	$(GO) test -race -timeout 20m $$($(GO) list ./core/... | grep -v /core/sandbox$$)
+	$(GO) test -race -short -timeout 20m ./core/sandbox ./sdk/... ./plugins/...
 
 fuzz: plugins ## run every fuzz target for a moment (FUZZTIME=10s)
 	.ci/fuzz
@@ -44,6 +47,10 @@ e2e: build ## drive the built binary with curl and the openai Node and Go SDKs
 bench: build ## compare with direct, nginx and a bare ReverseProxy; writes BENCHMARKS.md
 	$(GO) build -o bin/nexus-bench ./cmd/nexus-bench
 	bin/nexus-bench compare --nexus bin/nexus --write BENCHMARKS.md
+	@for round in 1 2 3; do $(GO) test -run '^$$' -benchmem -cpu 1 -benchtime 300ms -bench '$(ONE)' ./core/plugin ./core/sandbox || exit 1; done \
+	  | bin/nexus-bench micro --title 'One call of a plugin, on one core' --append BENCHMARKS.md
+	@for round in 1 2 3; do $(GO) test -run '^$$' -benchmem -benchtime 500ms -bench 'Share' ./core/sandbox || exit 1; done \
+	  | bin/nexus-bench micro --title '64 goroutines on a pool of so many instances' --append BENCHMARKS.md
 
 clean: ## remove what was built
 	rm -rf bin plugins/dist/shipped.zip

@@ -40,6 +40,9 @@ func pluginBench(ctx context.Context, t terminal, args []string) error {
 	if err != nil {
 		return err
 	}
+	if span <= 0 {
+		return usage(t, "plugin bench", "-time must be longer than nothing")
+	}
 	trial, err := m.open(ctx, t, settings)
 	if err != nil {
 		return fmt.Errorf("nexus plugin bench: %w", err)

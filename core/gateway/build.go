@@ -27,7 +27,7 @@ type facts struct {
 	drain    server.DrainConfig
 	files    []string
 	pools    []string
-	plugins  []string
+	plugins  *plugin.Set
 	policy   string
 	warnings []string
 }
@@ -75,6 +75,7 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 	s.models = pipeline.Chain(pipeline.HandlerFunc(backends.Models), g.telemetry, keys, admit)
 	s.outermost = g.telemetry
 	s.facts = g.gather(l, backends, engine)
+	s.facts.plugins = plugins
 	return s, nil
 }
 
@@ -149,9 +150,6 @@ func (g *Gateway) quotaMoved(f *config.File) error {
 func (g *Gateway) gather(l loaded, u *upstream.Upstream, engine *policy.Engine) facts {
 	f := l.file
 	out := facts{upstream: u, drain: f.Server.Drain, pools: slices.Sorted(maps.Keys(f.Upstream.Pools)), policy: "off"}
-	for _, e := range f.Plugins.Chain {
-		out.plugins = append(out.plugins, e.Name)
-	}
 	if engine != nil {
 		out.policy, out.warnings = engine.Revision(), engine.Warnings()
 	}

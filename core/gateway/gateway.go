@@ -201,6 +201,7 @@ func (g *Gateway) Run(ctx context.Context, ready func(listen, admin net.Addr)) e
 	running.Go(func() { failed <- g.decisionLog.Run(rest) })
 	running.Go(func() { config.WatchSince(rest, g.began, g.files, 0, g.changed) })
 	debug.FreeOSMemory() // compiling plugins and policies takes several times what they keep
+	g.options.Log.Info("listening", "calls", data.Addr().String(), "admin", second.Addr().String())
 	if ready != nil {
 		ready(data.Addr(), second.Addr())
 	}

@@ -324,6 +324,7 @@ func TestAdmin(t *testing.T) {
 		{"GET", "/live", 200, ""},
 		{"GET", "/ready", 200, ""},
 		{"GET", "/status", 200, `"generation"`},
+		{"GET", "/status", 200, `"plugins": []`},
 		{"GET", "/metrics", 200, "gateway_snapshot_generation 1"},
 		{"POST", "/reload", 200, "2"},
 		{"GET", "/reload", 405, ""},

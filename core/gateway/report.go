@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nexus-gateway/nexus/core/plugin"
 	"github.com/nexus-gateway/nexus/core/upstream"
 )
 
@@ -64,7 +65,7 @@ type Status struct {
 	LastReload Reload          `json:"last_reload"`
 	Backends   []BackendStatus `json:"backends"`
 	Pools      []string        `json:"pools"`
-	Plugins    []string        `json:"plugins"`
+	Plugins    []plugin.Status `json:"plugins"`
 	Policy     string          `json:"policy"`
 	Warnings   []string        `json:"warnings,omitempty"`
 }
@@ -87,7 +88,7 @@ func (g *Gateway) status() any {
 	out := Status{
 		Version: g.options.Version, Started: started, Stopping: g.stopping.Load(), Config: configName(g.options),
 		Generation: s.generation, Since: s.built, LastReload: last,
-		Backends: []BackendStatus{}, Pools: s.facts.pools, Plugins: s.facts.plugins, Policy: s.facts.policy, Warnings: s.facts.warnings,
+		Backends: []BackendStatus{}, Pools: s.facts.pools, Plugins: s.facts.plugins.Status(), Policy: s.facts.policy, Warnings: s.facts.warnings,
 	}
 	s.facts.upstream.States(func(b upstream.State) bool {
 		out.Backends = append(out.Backends, BackendStatus{b.ID, b.Kind, b.URL, b.Healthy, b.InFlight})

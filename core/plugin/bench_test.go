@@ -27,16 +27,22 @@ func BenchmarkStream(b *testing.B) {
 			}
 		})
 	}
-	b.Run("guest alone", func(b *testing.B) {
-		p, a := s.outward[0], answer{}
-		q, t := piece{text: []byte("안녕하세요, 반갑습니다. ")}, &turn{}
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := p.ask(context.Background(), t, q, &a); err != nil {
-				b.Fatal(err)
+}
+
+// BenchmarkText asks about one piece of a text, through the host and the guest.
+func BenchmarkText(b *testing.B) {
+	p, a, t := stage(b, Entry{Name: "pii-mask"}).outward[0], answer{}, &turn{}
+	for name, text := range map[string]string{"16B": "The quick brown ", "64B": "The quick brown fox jumps over the lazy dog, again and once more. "[:64], "34B": "안녕하세요, 반갑습니다. "} {
+		b.Run(name, func(b *testing.B) {
+			q := piece{text: []byte(text)}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := p.ask(context.Background(), t, q, &a); err != nil {
+					b.Fatal(err)
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 func BenchmarkRequest(b *testing.B) {

@@ -5,6 +5,7 @@ package plugin
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -171,7 +172,7 @@ func (l *Loader) load(ctx context.Context, c *Config, e Entry, from source) (*pl
 
 // prepare reads the manifest and settles what the plugin may do.
 func (l *Loader) prepare(c *Config, e Entry, from source) (*plugin, []byte, error) {
-	p := &plugin{name: e.Name, log: l.options.Log}
+	p := &plugin{name: e.Name, log: l.options.Log, digest: from.digest}
 	if err := l.options.Decode(from.module+"'s manifest", from.manifest, &p.manifest); err != nil {
 		return nil, nil, err
 	}
@@ -302,6 +303,29 @@ type Set struct {
 	stage   *Stage
 	once    sync.Once
 	err     error
+}
+
+// A Status is what is to be known of one plugin of a chain while it runs.
+type Status struct {
+	Name      string `json:"name"`
+	Version   string `json:"version"`
+	SHA256    string `json:"sha256"` // of its module
+	Out       bool   `json:"out"`    // the breaker has it out
+	Instances int    `json:"instances"`
+	Memory    int64  `json:"memory"` // bytes
+}
+
+// Status tells of the plugins in the order of the chain.
+func (s *Set) Status() []Status {
+	all := make([]Status, 0, len(s.plugins))
+	for _, p := range s.plugins {
+		now := p.pool.Stats()
+		all = append(all, Status{
+			Name: p.name, Version: p.manifest.Version, SHA256: hex.EncodeToString(p.digest[:]),
+			Out: p.breaker.until.Load() != 0, Instances: now.Instances, Memory: now.Memory,
+		})
+	}
+	return all
 }
 
 // Stage returns the stage that asks the set's plugins, nil if it has none. It is good until Close.

@@ -404,3 +404,10 @@ func TestConfigValidate(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", got.String(), want)
 	}
 }
+
+func TestStatus(t *testing.T) {
+	all := set(t, Entry{Name: "pii-mask"}).Status()
+	if len(all) != 1 || all[0].Name != "pii-mask" || all[0].Version == "" || len(all[0].SHA256) != 64 || all[0].Out || all[0].Instances < 1 || all[0].Memory == 0 {
+		t.Errorf("got %+v", all)
+	}
+}

@@ -114,7 +114,7 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-func BenchmarkEnterLeave(b *testing.B) {
+func BenchmarkHook(b *testing.B) {
 	l, err := NewLoader(Options{Decode: decode, Shipped: fstest.MapFS{
 		"parrot.wasm": {Data: parrot()}, "parrot.yaml": {Data: []byte("name: parrot\nhooks: [on_text]")},
 	}})

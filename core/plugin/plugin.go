@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,7 +24,8 @@ type plugin struct {
 	entry    Entry
 	manifest Manifest
 	granted  map[string]bool
-	config   []byte // JSON
+	config   []byte            // JSON
+	digest   [sha256.Size]byte // of the module
 	pool     *sandbox.Pool
 	buffers  buffers
 	meter    *meter

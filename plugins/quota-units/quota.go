@@ -193,7 +193,11 @@ func (q *quota) limitOf(who *callers.Call) amount {
 // sentence tells a caller what is used up and until when.
 func (q *quota) sentence(limit, cost amount, end int64) string {
 	b := append([]byte("What is left of the quota of "), limit.String()...)
-	b = append(b, " units a "...)
+	article := " units a "
+	if q.window.name == "hour" {
+		article = " units an "
+	}
+	b = append(b, article...)
 	b = append(append(b, q.window.name...), " of your "...)
 	b = append(append(b, q.by...), " does not cover this call, which takes "...)
 	b = cost.append(b)
