@@ -42,6 +42,9 @@ func Next(b []byte, from int, final bool, want Set) Match {
 		if sign < i {
 			sign = nextSign(b, i)
 			i = max(i, sign-reach)
+			if sign == len(b) {
+				i = max(i, tail(b, final))
+			}
 		}
 		if i = pass(b, i); i == len(b) {
 			break
@@ -57,6 +60,24 @@ func Next(b []byte, from int, final bool, want Set) Match {
 
 // reach is how far before a sign a match may start: an address's local part and the escape before it.
 const reach = 96
+
+// tail returns where a match may yet begin in a text that has no sign before its end: at the run of local characters
+// that it ends in, or behind the last letter if an opener of a number stands there.
+func tail(b []byte, final bool) int {
+	if final {
+		return len(b)
+	}
+	run, number := len(b), len(b)
+	for run > 0 && class[b[run-1]]&local != 0 {
+		run--
+	}
+	for i := len(b) - 1; i >= 0 && class[b[i]]&letter == 0; i-- {
+		if class[b[i]]&opener != 0 {
+			number = i
+		}
+	}
+	return min(run, number)
+}
 
 // pass goes on to where something may start. Most text is words without digits and without an @ behind
 // them, so these are passed over here, in one loop: calls are what costs in Wasm.
