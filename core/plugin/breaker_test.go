@@ -189,13 +189,13 @@ func TestLoopsAreTakenOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			try := func(prompt string) (string, error, time.Duration) {
+			try := func(prompt string) (string, time.Duration, error) {
 				began := time.Now()
 				_, got, err := handle(t, s.Stage(), llm.Completions, `{"model":"m","prompt":"`+prompt+`"}`)
-				return got, err, time.Since(began)
+				return got, time.Since(began), err
 			}
 			for range 5 {
-				if _, _, took := try("L"); took < 50*time.Millisecond {
+				if _, took, _ := try("L"); took < 50*time.Millisecond {
 					t.Errorf("a loop took %v", took)
 				}
 			}
@@ -203,7 +203,7 @@ func TestLoopsAreTakenOut(t *testing.T) {
 			began := time.Now()
 			n := 0
 			for ; n < calls && time.Since(began) < 200*time.Millisecond; n++ {
-				if _, err, _ := try("L"); (err != nil) != (rule == onDeny) || err != nil && !strings.Contains(err.Error(), "plugin hostile failed: breaker: ") {
+				if _, _, err := try("L"); (err != nil) != (rule == onDeny) || err != nil && !strings.Contains(err.Error(), "plugin hostile failed: breaker: ") {
 					t.Fatalf("taken out: %v", err)
 				}
 			}
@@ -217,7 +217,7 @@ func TestLoopsAreTakenOut(t *testing.T) {
 				t.Errorf("gateway_plugin_breaker_open is %v", got)
 			}
 			time.Sleep(350*time.Millisecond - min(time.Since(began), 350*time.Millisecond))
-			if _, err, _ := try("fine"); err != nil {
+			if _, _, err := try("fine"); err != nil {
 				t.Errorf("the probe: %v", err)
 			}
 			if got := value(t, registry, "gateway_plugin_breaker_open", "hostile"); got != 0 {

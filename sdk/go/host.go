@@ -36,36 +36,3 @@ const (
 	ErrNoAnswer   Error = "the request was not answered in time, or by too much"
 	ErrNotAllowed Error = "the configuration does not let the plugin ask there"
 )
-
-// write puts the request into b as records and returns their length.
-func (r *HTTPRequest) write() (int, bool) {
-	var w records
-	if r.Method != "" {
-		w.add(abi.HTTPMethod, "", r.Method)
-	}
-	w.add(abi.HTTPURL, "", r.URL)
-	for _, h := range r.Header {
-		w.add(abi.HTTPHeader, h[0], h[1])
-	}
-	if r.Body != "" {
-		w.add(abi.HTTPBody, "", r.Body)
-	}
-	return w.used, !w.full
-}
-
-func readHTTPResponse(b []byte) (r HTTPResponse) {
-	eachRecord(b, func(id uint16, name, value []byte) bool {
-		switch id {
-		case abi.HTTPStatus:
-			for _, c := range value {
-				r.Status = r.Status*10 + int(c-'0')
-			}
-		case abi.HTTPHeader:
-			r.Header = append(r.Header, [2]string{string(name), string(value)})
-		case abi.HTTPBody:
-			r.Body = string(value)
-		}
-		return true
-	})
-	return r
-}

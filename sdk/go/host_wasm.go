@@ -2,7 +2,11 @@
 
 package nexus
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/nexus-gateway/nexus/sdk/abi"
+)
 
 // A module imports only what its code uses: the linker drops the others.
 
@@ -139,4 +143,37 @@ func HTTP(r HTTPRequest) (HTTPResponse, error) {
 	default:
 		return readHTTPResponse(answers[:got]), nil
 	}
+}
+
+// write puts the request into b as records and returns their length.
+func (r *HTTPRequest) write() (int, bool) {
+	var w records
+	if r.Method != "" {
+		w.add(abi.HTTPMethod, "", r.Method)
+	}
+	w.add(abi.HTTPURL, "", r.URL)
+	for _, h := range r.Header {
+		w.add(abi.HTTPHeader, h[0], h[1])
+	}
+	if r.Body != "" {
+		w.add(abi.HTTPBody, "", r.Body)
+	}
+	return w.used, !w.full
+}
+
+func readHTTPResponse(b []byte) (r HTTPResponse) {
+	eachRecord(b, func(id uint16, name, value []byte) bool {
+		switch id {
+		case abi.HTTPStatus:
+			for _, c := range value {
+				r.Status = r.Status*10 + int(c-'0')
+			}
+		case abi.HTTPHeader:
+			r.Header = append(r.Header, [2]string{string(name), string(value)})
+		case abi.HTTPBody:
+			r.Body = string(value)
+		}
+		return true
+	})
+	return r
 }
