@@ -13,8 +13,10 @@ func email(b []byte, i int, final bool) (m Match, end int, open bool) {
 	start := localStart(b, i)
 	j, digits := start, false
 	for j < len(b) && class[b[j]]&local != 0 && j-start <= maxLocal {
-		if sign, _ := matchAt(b, j, "%40"); sign && j > start {
-			break
+		if b[j] == '%' && j > start {
+			if sign, _ := matchAt(b, j, "%40"); sign {
+				break
+			}
 		}
 		digits = digits || class[b[j]]&digit != 0
 		j++
@@ -44,7 +46,7 @@ func lookOn(i, j int, digits bool) int {
 // localStart skips what cannot begin an address: the rest of an escape, and marks.
 func localStart(b []byte, i int) int {
 	if escaped(b, i) {
-		if i+5 <= len(b) && b[i] == 'u' {
+		if i+5 <= len(b) && b[i] == 'u' && hex(b[i+1:i+5]) {
 			i += 4
 		}
 		i++
@@ -53,6 +55,15 @@ func localStart(b []byte, i int) int {
 		i++
 	}
 	return min(i, len(b))
+}
+
+func hex(b []byte) bool {
+	for _, c := range b {
+		if class[c]&digit == 0 && (c|0x20 < 'a' || c|0x20 > 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // atSign returns the size of the @ at j, written plainly, as in a URL or as in HTML; 0: there is none.

@@ -43,7 +43,11 @@ func Next(b []byte, from int, final bool, want Set) Match {
 			sign = nextSign(b, i)
 			i = max(i, sign-reach)
 			if sign == len(b) {
-				i = max(i, tail(b, final))
+				t := tail(b, final)
+				if i <= t && t < len(b) && class[b[t]]&local != 0 && len(b)-localStart(b, t) <= maxLocal {
+					return Match{Start: t} // an @ may follow
+				}
+				i = max(i, t)
 			}
 		}
 		if i = pass(b, i); i == len(b) {
@@ -62,21 +66,19 @@ func Next(b []byte, from int, final bool, want Set) Match {
 const reach = 96
 
 // tail returns where a match may yet begin in a text that has no sign before its end: at the run of local characters
-// that it ends in, or behind the last letter if an opener of a number stands there.
+// that it ends in, or at an opener of a number that a digit must follow at once.
 func tail(b []byte, final bool) int {
-	if final {
-		return len(b)
+	at := len(b)
+	if final || at == 0 {
+		return at
 	}
-	run, number := len(b), len(b)
-	for run > 0 && class[b[run-1]]&local != 0 {
-		run--
+	for at > 0 && class[b[at-1]]&local != 0 {
+		at--
 	}
-	for i := len(b) - 1; i >= 0 && class[b[i]]&letter == 0; i-- {
-		if class[b[i]]&opener != 0 {
-			number = i
-		}
+	if at == len(b) && class[b[at-1]]&opener != 0 {
+		at--
 	}
-	return min(run, number)
+	return at
 }
 
 // pass goes on to where something may start. Most text is words without digits and without an @ behind
