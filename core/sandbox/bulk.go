@@ -1,8 +1,9 @@
 package sandbox
 
 // piece is how much of a long memory.fill or memory.copy is done before the host is asked whether it may go on.
-// Nothing can interrupt one while it runs, neither a deadline nor Go's collector, and 4 GiB take seconds.
-const piece = 1 << 20 // bytes
+// Nothing can interrupt one while it runs, neither a deadline nor Go's collector, and 4 GiB take seconds. Of memory that
+// was never touched even a MiB takes tens of milliseconds where a hypervisor has to find it first.
+const piece = 64 << 10 // bytes
 
 // The functions that the meter adds behind the module's own, if it fills or copies memory. Both take what the
 // operation takes, and do it piece by piece.

@@ -92,12 +92,11 @@ func (g *Guest) instantiate() (err error) {
 			g.linear.Free() // wazero forgets it
 		}
 	}()
-	if p.options.Isolate {
-		ctx = experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(func(_, most uint64) experimental.LinearMemory {
-			g.linear = newMemory(most)
-			return g.linear
-		}))
-	}
+	ctx = experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(func(_, most uint64) experimental.LinearMemory {
+		g.linear = newMemory(most)
+		return g.linear
+	}))
+
 	g.module, err = p.runtime.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
 		return err

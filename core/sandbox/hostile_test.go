@@ -92,9 +92,8 @@ var testHosts = []HostFunc{
 }
 
 const (
-	// busy is for how long a guest may go on after its deadline, in time of a processor that works for it. It is a
-	// millisecond or two; a virtual processor that is lent to others in between counts their time too.
-	busy = 50 * time.Millisecond
+	// busy is for how long a guest may go on after its deadline, in time of a processor that works for it.
+	busy = 10 * time.Millisecond
 	// slack is what a busy machine may add to that before anything runs at all.
 	slack = 2 * time.Second
 )
