@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
@@ -51,7 +53,17 @@ func (s *Stage) decide(ctx context.Context, c *pipeline.Call) (*verdict, error) 
 
 // ask builds the input, evaluates and checks.
 func (s *Stage) ask(ctx context.Context, c *pipeline.Call) (*verdict, error) {
-	value, err := s.engine.evaluate(ctx, s.plan.build(s.facts(c)))
+	v, err := s.judge(ctx, s.plan.build(s.facts(c)), c.Route)
+	if err != nil {
+		return nil, err
+	}
+	v.ID = c.ID
+	return v, nil
+}
+
+// judge evaluates input and checks what comes of it. Stages and commands decide by it, so that they agree.
+func (s *Stage) judge(ctx context.Context, input ast.Object, route llm.Endpoint) (*verdict, error) {
+	value, err := s.engine.evaluate(ctx, input)
 	if err != nil {
 		return nil, err
 	}
@@ -63,14 +75,13 @@ func (s *Stage) ask(ctx context.Context, c *pipeline.Call) (*verdict, error) {
 		return nil, fail(conflict, "rules %v claim the call with equal priority", v.conflict)
 	}
 	switch {
-	case v.Action == pipeline.Respond && c.Route != llm.Chat:
-		return nil, fail(misshapen, "action respond answers chat completions only, not %s", c.Route)
+	case v.Action == pipeline.Respond && route != llm.Chat:
+		return nil, fail(misshapen, "action respond answers chat completions only, not %s", route)
 	case len(v.Limits) > 0 && !s.env.Limits:
 		return nil, fail(misshapen, "limits: this gateway enforces no quota that a decision lays on a call")
 	case v.Mask.Restore && !s.env.Restore:
 		return nil, fail(misshapen, "mask.restore: this gateway restores nothing")
 	}
-	v.ID = c.ID
 	return v, nil
 }
 
