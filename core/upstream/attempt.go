@@ -31,12 +31,12 @@ func (u *Upstream) attempt(ctx context.Context, c *pipeline.Call, p *pool, b *ba
 		b.peer.health.abandon()
 		return nil, &fault{refusal: broken("the request could not be prepared", err)}
 	}
-	c.Outcome.Backend, c.Outcome.Pool, c.Outcome.Sent = b.id, p.name, time.Now()
+	c.Outcome.Backend, c.Outcome.Pool, c.Outcome.Sent = b.name, p.name, time.Now()
 	c.Outcome.Attempts++
 	b.peer.inflight.Add(1)
 	end := func(error) {}
 	if u.trace != nil {
-		ctx, end = u.trace(ctx, c, b.id)
+		ctx, end = u.trace(ctx, c, b.name)
 	}
 	w := newWatch(ctx, p.timeouts, b.peer.wire)
 	done := func(err error) {
@@ -56,18 +56,18 @@ func (u *Upstream) judge(ctx context.Context, c *pipeline.Call, b *backend, f *f
 	switch {
 	case f == nil:
 		b.peer.health.succeed()
-		u.count.attempt(b.id, "ok")
+		u.count.attempt(b.name, "ok")
 	case ctx.Err() != nil:
 		b.peer.health.abandon()
-		u.count.attempt(b.id, "abandoned")
+		u.count.attempt(b.name, "abandoned")
 	case f.lives:
 		b.peer.health.succeed()
-		u.count.attempt(b.id, "status_"+strconv.Itoa(c.Outcome.Status/100)+"xx")
+		u.count.attempt(b.name, "status_"+strconv.Itoa(c.Outcome.Status/100)+"xx")
 	default:
 		if b.peer.health.fail(time.Now()) {
-			u.count.ejected(b.id)
+			u.count.ejected(b.name)
 		}
-		u.count.attempt(b.id, "failed")
+		u.count.attempt(b.name, "failed")
 	}
 }
 
@@ -100,7 +100,7 @@ var errForm = errors.New("an event stream for a body, or a body for an event str
 // and under an id of its own. If that one dies too it was the request, and nobody is sent it a third time.
 func send(c *pipeline.Call, b *backend, body []byte, w *watch) (*http.Response, error) {
 	for fresh := false; ; fresh = true {
-		conn, err := b.peer.wire.take(w.ctx, fresh)
+		conn, err := b.peer.wire.take(w.ctx, fresh, w.timeouts.Connect)
 		if err != nil {
 			return nil, err
 		}

@@ -4,11 +4,10 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // A Fleet keeps what must survive a reload: connections to backends and what is known of their health,
-// keyed by address. Snapshots hold peers of it and give them back when they close.
+// keyed by the backend's id and address. Snapshots hold peers of it and give them back when they close.
 type Fleet struct {
 	mu    sync.Mutex
 	peers map[peerKey]*peer
@@ -17,12 +16,15 @@ type Fleet struct {
 // NewFleet returns an empty fleet.
 func NewFleet() *Fleet { return &Fleet{peers: make(map[peerKey]*peer)} }
 
+// A peerKey is what makes two servers the same one. Two backends at one address are two peers: they may
+// differ in path and credential, and so in health.
 type peerKey struct {
-	address string
-	connect time.Duration
+	backend string // configured id
+	origin  string // scheme://host[:port] as configured
+	dial    string // ip:port of one replica behind that name; empty: the name itself is dialled
 }
 
-// A peer is one address with its connections and health.
+// A peer is one server with its connections and health.
 type peer struct {
 	key      peerKey
 	holders  int // guarded by Fleet.mu
@@ -31,20 +33,22 @@ type peer struct {
 	health   health
 }
 
-// hold returns the peer for the backend at u, making it if need be.
-func (f *Fleet) hold(u *url.URL, connect time.Duration) *peer {
+// hold returns the peer for the replica of backend id at u that is reached at dial, making it if need be.
+func (f *Fleet) hold(id string, u *url.URL, dial string) *peer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := peerKey{u.Scheme + "://" + u.Host, connect}
+	key := peerKey{id, u.Scheme + "://" + u.Host, dial}
 	p := f.peers[key]
 	if p == nil {
-		p = &peer{key: key, wire: newWire(u, connect)}
+		p = &peer{key: key, wire: newWire(u, dial)}
 		f.peers[key] = p
 	}
 	p.holders++
 	return p
 }
 
+// release gives a peer back. With its last holder go its idle connections; those in use close when what
+// runs on them has ended.
 func (f *Fleet) release(p *peer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -53,71 +57,4 @@ func (f *Fleet) release(p *peer) {
 		delete(f.peers, p.key)
 		p.wire.close()
 	}
-}
-
-// Passive health: after failuresToEject failures in a row a backend takes no calls for ejection, then
-// one call is let through as a probe; each further failed probe lengthens the pause up to longestEjection.
-const (
-	failuresToEject = 5
-	ejection        = 5 * time.Second
-	longestEjection = 30 * time.Second
-)
-
-type health struct {
-	mu      sync.Mutex
-	failed  int // in a row
-	pauses  int // in a row
-	until   time.Time
-	probing bool
-}
-
-// take reports whether a call may be sent now; in the pause after an ejection it lets one probe through.
-func (h *health) take(now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.failed < failuresToEject {
-		return true
-	}
-	if h.probing || now.Before(h.until) {
-		return false
-	}
-	h.probing = true
-	return true
-}
-
-// healthy reports the state without taking a probe; wait is how long the pause still lasts.
-func (h *health) healthy(now time.Time) (ok bool, wait time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.failed < failuresToEject {
-		return true, 0
-	}
-	return false, max(h.until.Sub(now), 0)
-}
-
-func (h *health) succeed() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.failed, h.pauses, h.probing = 0, 0, false
-}
-
-// abandon gives back what take took, with nothing learnt.
-func (h *health) abandon() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.probing = false
-}
-
-// fail notes a failure and reports whether the backend is ejected by it.
-func (h *health) fail(now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.failed++
-	h.probing = false
-	if h.failed < failuresToEject || now.Before(h.until) {
-		return false
-	}
-	h.pauses++
-	h.until = now.Add(min(time.Duration(h.pauses)*ejection, longestEjection))
-	return true
 }

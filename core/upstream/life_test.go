@@ -57,7 +57,7 @@ func TestCancelInEveryPhase(t *testing.T) {
 			if inflight(u) != 0 || b.calls.Load() != 1 {
 				t.Errorf("%d in flight, %d calls", inflight(u), b.calls.Load())
 			}
-			if h := &u.pools[0].members[0].peer.health; h.failed != 0 || h.probing {
+			if h := &u.pools[0].members()[0].peer.health; h.failed != 0 || h.probing {
 				t.Errorf("the backend is blamed: %+v", h)
 			}
 		})
@@ -125,7 +125,7 @@ func TestLeavingRacesWithReuse(t *testing.T) {
 	}
 	callers.Wait()
 	waitUntil(t, func() bool { return inflight(u) == 0 })
-	kept := len(u.pools[0].members[0].peer.wire.idle)
+	kept := len(u.pools[0].members()[0].peer.wire.idle)
 	_ = s.Close()
 	_ = u.Close()
 	waitUntil(t, func() bool { return runtime.NumGoroutine() <= before+2 })
@@ -184,7 +184,7 @@ func TestDescriptorsAreGivenBack(t *testing.T) {
 	round := func() {
 		for _, kind := range kinds {
 			_, _, _ = ask(t, u, chat("[[mock fault="+kind+"]]", true))
-			u.pools[0].members[0].peer.health.succeed()
+			u.pools[0].members()[0].peer.health.succeed()
 		}
 	}
 	round()

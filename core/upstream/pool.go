@@ -14,13 +14,24 @@ type pool struct {
 	models   []string
 	model    string // sent to backends; empty: the one asked for
 	timeouts TimeoutsConfig
-	members  []*backend
+	live     atomic.Pointer[[]*backend]
 	turn     atomic.Uint64
 }
 
+// members are the servers that are there now. The slice is never written to; another one takes its place.
+func (p *pool) members() []*backend {
+	if live := p.live.Load(); live != nil {
+		return *live
+	}
+	return nil
+}
+
+func (p *pool) setMembers(to []*backend) { p.live.Store(&to) }
+
 // A backend is one server as one configuration sees it.
 type backend struct {
-	id     string
+	id     string // of the server: name, or name/ip:port for one that discovery found behind the name
+	name   string // configured id, the label of metrics
 	kind   string
 	base   *url.URL
 	prefix string // path before /v1, without a slash at its end
@@ -64,9 +75,10 @@ func (p *pool) least(now time.Time, tried, refused *backend) (*backend, time.Dur
 	var best *backend
 	var bestLoad int64
 	soonest := longestEjection
-	start := int(p.turn.Add(1) % uint64(len(p.members)))
-	for i := range p.members {
-		b := p.members[(start+i)%len(p.members)]
+	members := p.members()
+	start := int(p.turn.Add(1) % uint64(max(len(members), 1)))
+	for i := range members {
+		b := members[(start+i)%len(members)]
 		if b.weight == 0 || b == tried || b == refused {
 			continue
 		}
@@ -82,12 +94,12 @@ func (p *pool) least(now time.Time, tried, refused *backend) (*backend, time.Dur
 	return best, soonest
 }
 
-func newBackend(id string, c BackendConfig, connect time.Duration, fleet *Fleet) (*backend, error) {
+func newBackend(id string, c BackendConfig, fleet *Fleet) (*backend, error) {
 	base, err := url.Parse(c.URL)
 	if err != nil {
 		return nil, err
 	}
-	b := &backend{id: id, kind: c.Kind, base: base, weight: int64(c.Weight), prefix: strings.TrimSuffix(base.EscapedPath(), "/")}
+	b := &backend{id: id, name: id, kind: c.Kind, base: base, weight: int64(c.Weight), prefix: strings.TrimSuffix(base.EscapedPath(), "/")}
 	b.header = fmt.Appendf(nil, "Host: %s\r\nContent-Type: application/json\r\nAccept: */*\r\nAccept-Encoding: identity\r\nUser-Agent: nexus\r\n", base.Host)
 	if !c.APIKey.IsZero() {
 		b.header = fmt.Appendf(b.header, "Authorization: Bearer %s\r\n", c.APIKey.Reveal())
@@ -95,6 +107,6 @@ func newBackend(id string, c BackendConfig, connect time.Duration, fleet *Fleet)
 	for name, value := range c.Header {
 		b.header = fmt.Appendf(b.header, "%s: %s\r\n", name, value.Reveal())
 	}
-	b.peer = fleet.hold(base, connect)
+	b.peer = fleet.hold(id, base, "")
 	return b, nil
 }

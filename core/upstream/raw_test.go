@@ -93,7 +93,7 @@ func chunked(text string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(text),
 func eventText(payload string) string { return "data: " + payload + "\n\n" }
 
 // inflight is how many calls the first backend is thought to be working on.
-func inflight(u *Upstream) int64 { return u.pools[0].members[0].peer.inflight.Load() }
+func inflight(u *Upstream) int64 { return u.pools[0].members()[0].peer.inflight.Load() }
 
 // ask makes one call and reads its answer.
 func ask(t *testing.T, u *Upstream, body string) (status int, text string, err error) {
@@ -304,7 +304,7 @@ func TestRefusedBeforeTheBodyIsRead(t *testing.T) {
 			if status != 413 || !strings.Contains(text, "Large") || b.calls.Load() != 1 {
 				t.Errorf("status %d %.100q, %v after %d calls", status, text, err, b.calls.Load())
 			}
-			if n := len(u.pools[0].members[0].peer.wire.idle); n != 0 {
+			if n := len(u.pools[0].members()[0].peer.wire.idle); n != 0 {
 				t.Errorf("%d connections kept", n)
 			}
 		})
@@ -395,7 +395,7 @@ func TestTLS(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	u.pools[0].members[0].peer.wire.tls.RootCAs = roots
+	u.pools[0].members()[0].peer.wire.tls.RootCAs = roots
 	opened.Store(0)
 	for i := range 6 {
 		if _, text, err := ask(t, u, chat("x", false)); err != nil || strings.TrimSpace(text) != answerJSON {
@@ -405,7 +405,7 @@ func TestTLS(t *testing.T) {
 	if opened.Load() != 2 {
 		t.Errorf("%d connections, want one, and another after the one with bytes left over", opened.Load())
 	}
-	if n := u.pools[0].members[0].peer.wire; n.tls.MinVersion != tls.VersionTLS12 || n.tls.InsecureSkipVerify {
+	if n := u.pools[0].members()[0].peer.wire; n.tls.MinVersion != tls.VersionTLS12 || n.tls.InsecureSkipVerify {
 		t.Error("TLS is not as strict as it should be")
 	}
 }

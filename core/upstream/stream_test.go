@@ -168,7 +168,7 @@ func TestErrorInPlaceOfAnAnswer(t *testing.T) {
 				if status != tt.status || json.Unmarshal([]byte(text), &got) != nil || got.Error.Message == "" || got.Error.Type == "" || got.Error.Code != tt.code {
 					t.Errorf("got %d %s, want %d and code %q", status, text, tt.status, tt.code)
 				}
-				if h := &u.pools[0].members[0].peer.health; (h.failed > 0) != (tt.status > 500) {
+				if h := &u.pools[0].members()[0].peer.health; (h.failed > 0) != (tt.status > 500) {
 					t.Errorf("health %+v", h)
 				}
 			})

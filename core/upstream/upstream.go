@@ -33,13 +33,15 @@ func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upst
 	for name, pc := range cfg.Pools {
 		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts}
 		u.pools = append(u.pools, p)
+		var members []*backend
 		for _, id := range pc.Backends {
-			b, err := newBackend(id, cfg.Backends[id], pc.Timeouts.Connect, fleet)
+			b, err := newBackend(id, cfg.Backends[id], fleet)
 			if err != nil {
 				u.Close()
 				return nil, fmt.Errorf("upstream: backend %q: %w", id, err)
 			}
-			p.members = append(p.members, b)
+			members = append(members, b)
+			p.setMembers(members)
 		}
 	}
 	slices.SortFunc(u.pools, func(a, b *pool) int { return compare(a.name, b.name) })
@@ -59,10 +61,10 @@ func compare(a, b string) int {
 // Close gives the connections back; those that no other configuration holds are closed once idle.
 func (u *Upstream) Close() error {
 	for _, p := range u.pools {
-		for _, b := range p.members {
+		for _, b := range p.members() {
 			u.fleet.release(b.peer)
 		}
-		p.members = nil
+		p.setMembers(nil)
 	}
 	return nil
 }
@@ -228,7 +230,7 @@ type State struct {
 func (u *Upstream) States(yield func(State) bool) {
 	seen := make(map[string]bool)
 	for _, p := range u.pools {
-		for _, b := range p.members {
+		for _, b := range p.members() {
 			if seen[b.id] {
 				continue
 			}

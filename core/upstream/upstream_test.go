@@ -230,7 +230,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("status %d, want %d", r.HTTPStatus(), tt.status)
 			}
 			for _, p := range u.pools {
-				p.members[0].peer.health.succeed()
+				p.members()[0].peer.health.succeed()
 			}
 		})
 	}

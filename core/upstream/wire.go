@@ -33,7 +33,6 @@ const (
 type wire struct {
 	address string // host:port
 	tls     *tls.Config
-	connect time.Duration // to dial, TLS included; 0: no bound of its own
 
 	mu     sync.Mutex
 	idle   []*conn // the last one used last
@@ -41,8 +40,9 @@ type wire struct {
 	closed bool
 }
 
-func newWire(u *url.URL, connect time.Duration) *wire {
-	w := &wire{address: u.Host, connect: connect}
+// newWire makes the wire to u, reached at dial; an empty dial stands for u's own host.
+func newWire(u *url.URL, dial string) *wire {
+	w := &wire{address: u.Host}
 	port := "80"
 	if u.Scheme == "https" {
 		port = "443"
@@ -53,6 +53,9 @@ func newWire(u *url.URL, connect time.Duration) *wire {
 	}
 	if u.Port() == "" {
 		w.address = net.JoinHostPort(u.Hostname(), port)
+	}
+	if dial != "" {
+		w.address = dial
 	}
 	w.sweep = time.AfterFunc(idleConnection, w.expire)
 	w.sweep.Stop()
@@ -105,8 +108,9 @@ func (c *conn) quiet() bool {
 	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// take returns a connection that was used a moment ago, or a new one.
-func (w *wire) take(ctx context.Context, fresh bool) (*conn, error) {
+// take returns a connection that was used a moment ago, or a new one, which may take as long as connect,
+// TLS included; 0 sets no bound.
+func (w *wire) take(ctx context.Context, fresh bool, connect time.Duration) (*conn, error) {
 	for !fresh {
 		c := w.pop()
 		if c == nil {
@@ -118,9 +122,9 @@ func (w *wire) take(ctx context.Context, fresh bool) (*conn, error) {
 		}
 		_ = c.Close()
 	}
-	if w.connect > 0 {
+	if connect > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, w.connect)
+		ctx, cancel = context.WithTimeout(ctx, connect)
 		defer cancel()
 	}
 	dialer := net.Dialer{KeepAlive: keepAlive}

@@ -19,7 +19,7 @@ func rendered(t *testing.T, c *pipeline.Call) string {
 	t.Helper()
 	u := single(t, "http://127.0.0.1:1")
 	p := u.pools[0]
-	b := *p.members[0]
+	b := *p.members()[0]
 	b.kind = "openai"
 	o, err := u.render(c, p, &b)
 	if err != nil {
