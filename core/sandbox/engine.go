@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,7 +53,7 @@ func (e *Engine) compile(ctx context.Context, r wazero.Runtime, wasm []byte) (wa
 	}
 	files, err := filepath.Glob(filepath.Join(e.dir, "wazero-*", "*"))
 	for _, file := range files {
-		err = errors.Join(err, os.Remove(file))
+		err = errors.Join(err, unlessGone(os.Remove(file)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("clear the damaged cache: %w", err)
@@ -71,21 +72,29 @@ func compile(ctx context.Context, r wazero.Runtime, wasm []byte) (m wazero.Compi
 	return r.CompileModule(ctx, wasm)
 }
 
-// privateDir makes dir, or checks that it and all that lies in it belong to us alone.
+// privateDir makes dir, or checks that it and all that lies in it belong to us alone. Another engine may be at work
+// in it, whose files come and go: one that is gone is no danger.
 func privateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
-			return err
+			return unlessGone(err)
 		}
 		info, err := os.Lstat(path)
 		if err != nil {
-			return err
+			return unlessGone(err)
 		}
 		return private(path, info)
 	})
+}
+
+func unlessGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func private(path string, info os.FileInfo) error {

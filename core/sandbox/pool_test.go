@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -271,6 +272,37 @@ func TestEngineDirectory(t *testing.T) {
 		t.Fatal("nothing was cached")
 	}
 	spoil(files[0], 0o606)
+}
+
+// TestEngineDirectoryInUse: another engine at work in the directory writes files there and renames them.
+func TestEngineDirectoryInUse(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	var other sync.WaitGroup
+	other.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			sub := filepath.Join(dir, strconv.Itoa(i%2))
+			_ = os.Mkdir(sub, 0o700)
+			_ = os.WriteFile(filepath.Join(sub, strconv.Itoa(i)), nil, 0o600)
+			_ = os.RemoveAll(sub)
+		}
+	})
+	for range 2000 {
+		if err := privateDir(dir); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(done)
+	other.Wait()
 }
 
 // TestDamagedCache: what a crash or a full disk has left in the cache costs a compilation, not the start.
