@@ -55,6 +55,10 @@ func Test(ctx context.Context, src Sources) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	return f.test(ctx)
+}
+
+func (f *files) test(ctx context.Context) (Report, error) {
 	if len(f.tests) == 0 { // nothing to run, but it must be a policy
 		_, err := prepare(ctx, f, false)
 		return Report{}, err
@@ -153,14 +157,19 @@ func Check(ctx context.Context, src Sources, cfg Config) (warnings []string, err
 	if err != nil {
 		return e.Warnings(), err
 	}
+	return e.Warnings(), report.mistakes()
+}
+
+// mistakes are the tests that failed; nil when none did.
+func (r Report) mistakes() error {
 	var errs Errors
-	for _, t := range report.Results {
+	for _, t := range r.Results {
 		if !t.Passed && !t.Skipped {
 			errs = append(errs, Mistake{t.File, t.Line, "test " + t.Name + " failed: " + t.Reason})
 		}
 	}
-	if len(errs) > 0 {
-		return e.Warnings(), errs
+	if len(errs) == 0 {
+		return nil
 	}
-	return e.Warnings(), nil
+	return errs
 }

@@ -19,7 +19,9 @@ import (
 // An Engine decides by one set of policies. It is immutable; many calls may use it at once.
 type Engine struct {
 	*prepared
-	cfg Config
+	cfg      Config
+	revision string
+	queue    *queue // that its evaluations take their turns in
 }
 
 // prepared is all that depends on the sources alone, so that a reload that leaves them as they were can
@@ -51,6 +53,10 @@ func (k *Compiler) Compile(ctx context.Context, src Sources, cfg Config) (*Engin
 	if err != nil {
 		return nil, err
 	}
+	return k.compile(ctx, f, cfg)
+}
+
+func (k *Compiler) compile(ctx context.Context, f *files, cfg Config) (_ *Engine, err error) {
 	hash := f.hash
 	if cfg.Loose {
 		hash += " loose"
@@ -70,7 +76,7 @@ func (k *Compiler) Compile(ctx context.Context, src Sources, cfg Config) (*Engin
 	if errs := p.reads.unlisted(cfg); len(errs) > 0 {
 		return nil, errs
 	}
-	return &Engine{prepared: p, cfg: cfg}, nil
+	return &Engine{prepared: p, cfg: cfg, revision: f.revision, queue: calls}, nil
 }
 
 // Compile compiles src with a compiler of its own.
@@ -78,8 +84,8 @@ func Compile(ctx context.Context, src Sources, cfg Config) (*Engine, error) {
 	return new(Compiler).Compile(ctx, src, cfg)
 }
 
-// Revision names the policies by their content.
-func (e *Engine) Revision() string { return e.hash[:12] }
+// Revision names the policies: as their bundle does, or by their content.
+func (e *Engine) Revision() string { return e.revision }
 
 // Warnings are what is allowed but unwise, one sentence each.
 func (e *Engine) Warnings() []string { return e.warnings }

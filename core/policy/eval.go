@@ -38,13 +38,20 @@ func fail(o outcome, format string, args ...any) *failure {
 	return &failure{o, fmt.Errorf(format, args...)}
 }
 
-// turns bounds the evaluations that run at once, so that each has a processor while its time runs: when
+// A queue bounds the evaluations that run at once, so that each has a processor while its time runs: when
 // thousands ran at once, most passed their deadline without having done anything. An evaluation holds its
 // turn until it ends, even when it was given up.
-var turns = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+type queue struct {
+	turns  chan struct{}
+	adrift atomic.Int64 // evaluations that were given up but still run, inside a builtin that cannot be interrupted
+}
 
-// adrift counts evaluations that were given up but still run, inside a builtin that cannot be interrupted.
-var adrift atomic.Int64
+// calls is where evaluations for calls take their turns; those of shadow policies take theirs in shadows, so
+// that no call ever waits for one.
+var (
+	calls   = &queue{turns: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	shadows = &queue{turns: make(chan struct{}, 1)}
+)
 
 // maxWait is how many deadlines a call waits for its turn.
 const maxWait = 250
@@ -52,8 +59,9 @@ const maxWait = 250
 // take waits for a turn. Where every turn is held by an evaluation that was given up, it waits no longer
 // than such an evaluation was given.
 func (e *Engine) take(ctx context.Context) error {
+	q := e.queue
 	select {
-	case turns <- struct{}{}:
+	case q.turns <- struct{}{}:
 		return nil
 	default:
 	}
@@ -61,13 +69,13 @@ func (e *Engine) take(ctx context.Context) error {
 	defer tick.Stop()
 	for range maxWait / 2 {
 		select {
-		case turns <- struct{}{}:
+		case q.turns <- struct{}{}:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if adrift.Load() >= int64(cap(turns)) {
+		if q.adrift.Load() >= int64(cap(q.turns)) {
 			return fail(timeout, "all evaluations are past their deadline")
 		}
 	}
@@ -194,7 +202,7 @@ func (r *evaluation) abandon() {
 		return
 	}
 	if r.state.CompareAndSwap(running, givenUp) {
-		adrift.Add(1)
+		r.engine.queue.adrift.Add(1)
 		close(r.over)
 	}
 }
@@ -203,7 +211,7 @@ func (r *evaluation) abandon() {
 // than that since it began, or less than that for each evaluation that runs now. Then others had the
 // machine, or the container had used up its share of it.
 func (r *evaluation) stalled(limit time.Duration, f func()) bool {
-	sharing := time.Duration(max(1, min(len(turns), runtime.GOMAXPROCS(0))))
+	sharing := time.Duration(max(1, min(len(r.engine.queue.turns), runtime.GOMAXPROCS(0))))
 	owed := limit - (processTime()-r.begun)/sharing
 	if owed <= limit/8 || r.stalls == maxStalls {
 		return false
@@ -217,12 +225,12 @@ func (r *evaluation) end() {
 	if p := recover(); p != nil {
 		r.err = fmt.Errorf("evaluation panicked: %v", p)
 	}
-	<-turns
+	<-r.engine.queue.turns
 	if r.state.CompareAndSwap(running, ended) {
 		close(r.over)
 		return
 	}
-	adrift.Add(-1)
+	r.engine.queue.adrift.Add(-1)
 }
 
 // result is what came of an evaluation that is over. The value of one that was given up is not looked at:

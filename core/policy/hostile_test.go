@@ -20,7 +20,7 @@ const slack = 60 * time.Millisecond
 func settle(t *testing.T, limit time.Duration) time.Duration {
 	t.Helper()
 	start := time.Now()
-	for adrift.Load() > 0 {
+	for calls.adrift.Load() > 0 {
 		if time.Since(start) > limit {
 			t.Fatalf("an evaluation still runs %v after it was given up", limit)
 		}
@@ -118,15 +118,15 @@ func TestEvaluationsAdriftAreBounded(t *testing.T) {
 	cfg := testConfig()
 	cfg.Deadline = 5 * time.Millisecond
 	s := compile(t, cfg, "a.rego", "package nexus.routes\n\n"+doubling("a", 21)+"a := {\"reason\": sprintf(\"%v\", [_a21])}").Stage(Env{})
-	for range cap(turns) + 2 {
+	for range cap(calls.turns) + 2 {
 		start := time.Now()
 		_, err := s.Handle(t.Context(), newCall(t, chatBody), passed)
 		var r *pipeline.Refusal
 		if !errors.As(err, &r) || r.Code != "policy_timeout" || time.Since(start) > time.Second {
 			t.Errorf("got %v after %v", err, time.Since(start))
 		}
-		if n := adrift.Load(); n > int64(cap(turns)) {
-			t.Errorf("%d evaluations are adrift, want at most %d", n, cap(turns))
+		if n := calls.adrift.Load(); n > int64(cap(calls.turns)) {
+			t.Errorf("%d evaluations are adrift, want at most %d", n, cap(calls.turns))
 		}
 	}
 	settle(t, 60*time.Second)

@@ -30,7 +30,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	adriftGauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_policy_adrift_evaluations",
 		Help: "Evaluations given up at twice the deadline that still run.",
-	}, func() float64 { return float64(adrift.Load()) })
+	}, func() float64 { return float64(calls.adrift.Load() + shadows.adrift.Load()) })
 	reg.MustRegister(m.decisions, m.seconds, adriftGauge)
 	return m
 }

@@ -65,12 +65,14 @@ func (c *Config) Sources(pools []string) (Sources, error) {
 
 // files is the text of a policy, read whole.
 type files struct {
-	rego  map[string]string // by name in messages
-	tests map[string]string
-	data  []byte
-	from  string // name of data in messages
-	pools []string
-	hash  string
+	rego     map[string]string // by name in messages
+	tests    map[string]string
+	data     []byte
+	from     string // name of data in messages
+	pools    []string
+	content  string // hash of all of the above but pools
+	hash     string // of content and pools: what is compiled
+	revision string
 }
 
 // read takes in all of src at once, so that what is hashed is what is compiled.
@@ -100,8 +102,28 @@ func (src Sources) read() (*files, error) {
 	if len(f.rego) == 0 {
 		return nil, fmt.Errorf("policy: %s holds no .rego file", folder(src.Name))
 	}
-	f.hash = f.sum()
-	return f, nil
+	return f.named(""), nil
+}
+
+// named gives f its hashes and its revision; empty: a part of the content's hash.
+func (f *files) named(revision string) *files {
+	f.content = f.sum()
+	f.revision = cut(revision, maxName)
+	if revision == "" {
+		f.revision = f.content[:12]
+	}
+	return f.among(f.pools)
+}
+
+// among returns f for a gateway that has these pools, in order; nil: any.
+func (f *files) among(pools []string) *files {
+	g := *f
+	g.pools, g.hash = pools, f.content
+	if pools != nil {
+		sum := sha256.Sum256([]byte(f.content + "\n" + strings.Join(pools, "\n")))
+		g.hash = hex.EncodeToString(sum[:])
+	}
+	return &g
 }
 
 // take reads one entry of the folder. Names that begin with a dot are left out: a mounted ConfigMap
@@ -165,7 +187,7 @@ func bounded(r io.Reader, limit int, name string) ([]byte, error) {
 	return b, nil
 }
 
-// sum is the hash of all that decides what is compiled.
+// sum is the hash of all that the policy's author wrote.
 func (f *files) sum() string {
 	h := sha256.New()
 	part := func(s string) { fmt.Fprintf(h, "%d:", len(s)); io.WriteString(h, s) }
@@ -178,9 +200,6 @@ func (f *files) sum() string {
 	}
 	part(string(f.data))
 	part(f.from)
-	if f.pools != nil {
-		part(strings.Join(f.pools, "\n"))
-	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
