@@ -79,6 +79,7 @@ type Limits struct {
 type QuotaView struct {
 	RequestsLeft int64
 	TokensLeft   int64
+	TokensLimit  int64 // of the minute; 0: none, or it was not counted
 }
 
 // Findings are the facts that plugins found in a request.

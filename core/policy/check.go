@@ -89,8 +89,9 @@ func runTests(ctx context.Context, modules map[string]*ast.Module, data ast.Obje
 		return Report{}, fmt.Errorf("policy: open the data: %w", err)
 	}
 	defer store.Abort(ctx, txn)
+	compiler := newCompiler(false).WithEnablePrintStatements(true)
 	results, err := tester.NewRunner().
-		SetCompiler(newCompiler(false).WithEnablePrintStatements(true)).
+		SetCompiler(compiler).
 		SetStore(store).
 		SetModules(modules).
 		RaiseBuiltinErrors(true).
@@ -105,6 +106,9 @@ func runTests(ctx context.Context, modules map[string]*ast.Module, data ast.Obje
 	}
 	for r := range results {
 		report.add(r)
+	}
+	if errs := lintPaths(compiler); len(errs) > 0 {
+		return Report{}, errs
 	}
 	slices.SortStableFunc(report.Results, func(a, b TestResult) int {
 		if c := strings.Compare(a.File, b.File); c != 0 {

@@ -115,8 +115,12 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 	if compiler.Compile(modules); compiler.Failed() {
 		return nil, explain(compiler.Errors)
 	}
-	if errs := lint(compiler); len(errs) > 0 {
-		return nil, errs
+	errs := lint(compiler)
+	if !loose {
+		errs = append(errs, lintPaths(compiler)...)
+	}
+	if len(errs) > 0 {
+		return nil, errs.sorted()
 	}
 	unbounded := math.MaxInt
 	quiet(ast.NewTerm(data), &unbounded) // every evaluation reads the one document

@@ -65,8 +65,11 @@ func meaning(err *ast.Error) string {
 		return fmt.Sprintf("the builtin %s may not be used in a policy", name)
 	}
 	d, ok := err.Details.(*ast.RefErrInvalidDetail)
-	if !ok || len(d.Ref) == 0 || !d.Ref[0].Equal(ast.InputRootDocument) || d.Pos >= len(d.Ref) {
+	if !ok || len(d.Ref) == 0 || d.Pos >= len(d.Ref) {
 		return err.Message
+	}
+	if !d.Ref[0].Equal(ast.InputRootDocument) {
+		return meaningLocal(err, d)
 	}
 	text := fmt.Sprintf("%v is not in the input schema", d.Ref)
 	if name, ok := d.Ref[d.Pos].Value.(ast.String); ok {
@@ -75,6 +78,26 @@ func meaning(err *ast.Error) string {
 		}
 	}
 	return text
+}
+
+// meaningLocal explains a reference through a local variable, whose name the message has.
+func meaningLocal(err *ast.Error, d *ast.RefErrInvalidDetail) string {
+	shown, ok := strings.CutPrefix(err.Message, "undefined ref: ")
+	name, isName := d.Ref[d.Pos].Value.(ast.String)
+	parent, ends := strings.CutSuffix(shown, "."+string(name))
+	if !ok || !isName || !ends {
+		return err.Message
+	}
+	var names []string
+	for _, v := range d.OneOf {
+		if s, ok := v.(ast.String); ok {
+			names = append(names, string(s))
+		}
+	}
+	if near := setting.Nearest(string(name), names); near != "" {
+		return err.Message + ": did you mean " + parent + "." + near + "?"
+	}
+	return err.Message
 }
 
 // nearestPath is the path of the schema that is meant by name below parent: one there if it resembles

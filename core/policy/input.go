@@ -207,12 +207,22 @@ func (f *facts) prompt() *prompt {
 
 func (f *facts) budget() Budget {
 	if f.spent == nil {
-		f.spent = &Budget{Remaining: -1}
+		b := minute(f.call.Quota)
 		if f.stage.env.Budget != nil {
-			*f.spent = f.stage.env.Budget(f.call)
+			b = f.stage.env.Budget(f.call)
 		}
+		f.spent = &b
 	}
 	return *f.spent
+}
+
+// minute is the budget where there is no other: the tokens that the caller may use in a minute.
+func minute(q pipeline.QuotaView) Budget {
+	if q.TokensLimit <= 0 || q.TokensLeft < 0 {
+		return Budget{Remaining: -1}
+	}
+	spent := q.TokensLimit - q.TokensLeft
+	return Budget{UsedRatio: float64(spent) / float64(q.TokensLimit), Remaining: float64(q.TokensLeft)}
 }
 
 func (f *facts) backends() *ast.Term {
@@ -221,24 +231,37 @@ func (f *facts) backends() *ast.Term {
 		return ast.NewTerm(object)
 	}
 	f.stage.env.Fleet.Backends(func(id string, b BackendState) bool {
-		object.Insert(ast.StringTerm(id), ast.ObjectTerm(
-			[2]*ast.Term{keyPool, text(b.Pool)},
-			[2]*ast.Term{keyHealthy, ast.InternedTerm(b.Healthy)},
-			[2]*ast.Term{keyInflight, integer(int64(b.Inflight))},
-			[2]*ast.Term{keyWaiting, integer(int64(b.Waiting))},
-			[2]*ast.Term{keyKVUsed, number(b.KVUsed)},
-			[2]*ast.Term{keyTTFT, number(float64(b.TTFT) / float64(time.Millisecond))},
-			[2]*ast.Term{keyPrice, number(b.Price)},
-		))
+		object.Insert(ast.StringTerm(id), ast.NewTerm(b.object()))
 		return true
 	})
 	return ast.NewTerm(object)
+}
+
+// object is b as a policy sees it: what is not known is not there, so that no rule takes it for nothing.
+func (b *BackendState) object() ast.Object {
+	o := ast.NewObjectWithCapacity(8)
+	o.Insert(keyPool, text(b.Pool))
+	o.Insert(keyHealthy, ast.InternedTerm(b.Healthy))
+	o.Insert(keyInflight, integer(int64(b.Inflight)))
+	if b.LoadKnown {
+		o.Insert(keyRunning, integer(int64(b.Running)))
+		o.Insert(keyWaiting, integer(int64(b.Waiting)))
+		o.Insert(keyKVUsed, number(b.KVUsed))
+	}
+	if b.TTFT > 0 {
+		o.Insert(keyTTFT, number(float64(b.TTFT)/float64(time.Millisecond)))
+	}
+	if b.Price > 0 {
+		o.Insert(keyPrice, number(b.Price))
+	}
+	return o
 }
 
 var (
 	keyPool     = ast.StringTerm("pool")
 	keyHealthy  = ast.StringTerm("healthy")
 	keyInflight = ast.StringTerm("inflight")
+	keyRunning  = ast.StringTerm("running")
 	keyWaiting  = ast.StringTerm("waiting")
 	keyKVUsed   = ast.StringTerm("kv_used")
 	keyTTFT     = ast.StringTerm("ttft_ms_p50")

@@ -49,7 +49,7 @@ func TestInputIsTheDocument(t *testing.T) {
 	bare.Start, bare.Principal = at, nil
 
 	env := Env{
-		Fleet:  fleet{"gpu-1": {Pool: "big", Healthy: true, Inflight: 3, Waiting: 1000, KVUsed: 0.75, TTFT: 120500 * time.Microsecond, Price: 2}},
+		Fleet:  fleet{"gpu-1": {Pool: "big", Healthy: true, Inflight: 3, LoadKnown: true, Running: 9, Waiting: 1000, KVUsed: 0.75, TTFT: 120500 * time.Microsecond, Price: 2}, "gpu-2": {Pool: "big"}},
 		Budget: func(*pipeline.Call) Budget { return Budget{UsedRatio: 0.41, Remaining: 59} },
 	}
 	tests := []struct {
@@ -68,7 +68,8 @@ func TestInputIsTheDocument(t *testing.T) {
 			"pii": {"count": 3, "kinds": ["EMAIL", "KR_RRN"]},
 			"budget": {"used_ratio": 0.41, "remaining": 59},
 			"quota": {"requests_left": 1099511627776, "tokens_left": 0},
-			"backends": {"gpu-1": {"pool": "big", "healthy": true, "inflight": 3, "waiting": 1000, "kv_used": 0.75, "ttft_ms_p50": 120.5, "price": 2}}
+			"backends": {"gpu-1": {"pool": "big", "healthy": true, "inflight": 3, "running": 9, "waiting": 1000, "kv_used": 0.75, "ttft_ms_p50": 120.5, "price": 2},
+				"gpu-2": {"pool": "big", "healthy": false, "inflight": 0}}
 		}`},
 		{"as little as there is", bare, Env{}, `{
 			"v": 1, "time_ms": 1764000000123, "attempt": 1,
@@ -102,6 +103,26 @@ func TestInputIsTheDocument(t *testing.T) {
 				t.Errorf("got %d members, want %d", got.Len(), want.Len())
 			}
 		})
+	}
+}
+
+// Without a budget of money the tokens of the minute are the budget.
+func TestBudgetIsTheMinute(t *testing.T) {
+	tests := []struct {
+		quota pipeline.QuotaView
+		want  Budget
+	}{
+		{pipeline.QuotaView{TokensLeft: 25, TokensLimit: 100}, Budget{0.75, 25}},
+		{pipeline.QuotaView{TokensLeft: 0, TokensLimit: 100}, Budget{1, 0}},
+		{pipeline.QuotaView{TokensLeft: -1}, Budget{0, -1}},
+		{pipeline.QuotaView{TokensLeft: -1, TokensLimit: 100}, Budget{0, -1}},
+	}
+	for _, tt := range tests {
+		c := newCall(t, chatBody)
+		c.Quota = tt.quota
+		if got := stage(Env{}, nil, nil).facts(c).budget(); got != tt.want {
+			t.Errorf("%+v: got %+v, want %+v", tt.quota, got, tt.want)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // Env is what a stage needs of the gateway round it; every member may be left out.
 type Env struct {
 	Fleet   Fleet                       // nil: input.backends is empty
-	Budget  func(*pipeline.Call) Budget // nil: there are no budgets
+	Budget  func(*pipeline.Call) Budget // nil: the budget is the caller's tokens a minute
 	Metrics *Metrics                    // nil: nothing is counted
 	Log     *Log                        // nil: no decision log
 
@@ -35,11 +35,15 @@ type Fleet interface {
 type BackendState struct {
 	Pool     string
 	Healthy  bool
-	Inflight int           // calls it works on for this gateway
-	Waiting  int           // calls in its own queue
-	KVUsed   float64       // share of its KV cache in use
-	TTFT     time.Duration // median time to the first token
-	Price    float64       // of a token, in the operator's unit
+	Inflight int // calls it works on for this gateway
+
+	LoadKnown bool    // whether the three below are
+	Running   int     // calls that the engine works on, whoever sent them
+	Waiting   int     // calls in its own queue
+	KVUsed    float64 // share of its KV cache in use
+
+	TTFT  time.Duration // usual time to the first token; 0: not known
+	Price float64       // in the operator's unit; 0: none is configured
 }
 
 // A Budget is what the caller has spent of what it may spend.

@@ -101,7 +101,7 @@ func view(v pipeline.QuotaView, r *Reservation) pipeline.QuotaView {
 		case KeyRequests:
 			v.RequestsLeft = c.Left
 		case KeyTokens:
-			v.TokensLeft = c.Left
+			v.TokensLeft, v.TokensLimit = c.Left, c.Limit
 		}
 	}
 	return v
