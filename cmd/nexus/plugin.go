@@ -77,17 +77,8 @@ func shippedModule(name string) (*module, error) {
 
 var errNoManifest = errors.New("the manifest must lie beside the module, under its name: nexus plugin build lays both there")
 
-// open loads the plugin for a command, with the configuration in a file; what it logs goes to standard error.
-func (m *module) open(ctx context.Context, t terminal, file string) (*plugin.Trial, error) {
-	s, err := readSettings(file)
-	if err != nil {
-		return nil, err
-	}
-	return m.openWith(ctx, plugin.TrialOptions{Log: logTo(t)}, s)
-}
-
-// openWith loads the plugin with settings.
-func (m *module) openWith(ctx context.Context, o plugin.TrialOptions, s settings) (*plugin.Trial, error) {
+// open loads the plugin with settings.
+func (m *module) open(ctx context.Context, o plugin.TrialOptions, s settings) (*plugin.Trial, error) {
 	if m.manifest == nil {
 		return nil, fmt.Errorf("there is no %s: %w", m.name, errNoManifest)
 	}

@@ -47,7 +47,7 @@ func pluginBench(ctx context.Context, t terminal, args []string) error {
 	if err != nil {
 		return fmt.Errorf("nexus plugin bench: %w", err)
 	}
-	trial, err := m.openWith(ctx, plugin.TrialOptions{Log: logTo(t), Deadline: benchDeadline}, s)
+	trial, err := m.open(ctx, plugin.TrialOptions{Log: logTo(t), Deadline: benchDeadline}, s)
 	if err != nil {
 		return fmt.Errorf("nexus plugin bench: %w", err)
 	}

@@ -58,7 +58,7 @@ func (m *module) options(ctx context.Context, t terminal, file, beside string) (
 	if err != nil {
 		return o, err
 	}
-	trial, err := m.openWith(ctx, plugin.TrialOptions{Log: logTo(t)}, s)
+	trial, err := m.open(ctx, plugin.TrialOptions{Log: logTo(t)}, s)
 	if err != nil {
 		return o, err
 	}

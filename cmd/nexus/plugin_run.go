@@ -114,7 +114,7 @@ func (o *trialRun) try(ctx context.Context, t terminal, m *module) error {
 		return err
 	}
 	hosts := strings.FieldsFunc(o.hosts, func(r rune) bool { return r == ',' })
-	trial, err := m.openWith(ctx, plugin.TrialOptions{Log: logTo(t), Hosts: hosts}, s)
+	trial, err := m.open(ctx, plugin.TrialOptions{Log: logTo(t), Hosts: hosts}, s)
 	if err != nil {
 		return err
 	}
