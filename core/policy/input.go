@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"encoding/json"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -12,64 +10,62 @@ import (
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
-// A fact is one member of input: where it stands and how it is made. A nil term leaves it out.
+// A fact is one member of input: where it stands and what it is.
 type fact struct {
 	group, name string // name is empty when the group itself is the value
-	make        func(*facts) *ast.Term
+	give        func(*facts) given
 }
 
 // table lists all of input, in the order of input.schema.json; a test compares the two.
 var table = []fact{
-	{"v", "", func(*facts) *ast.Term { return one }},
-	{"time_ms", "", func(f *facts) *ast.Term { return integer(f.at.UnixMilli()) }},
+	{"v", "", func(*facts) given { return integer(1) }},
+	{"time_ms", "", func(f *facts) given { return integer(f.at.UnixMilli()) }},
 
-	{"request", "id", func(f *facts) *ast.Term { return text(f.call.ID) }},
-	{"request", "method", func(f *facts) *ast.Term { return text(f.call.Method) }},
-	{"request", "path", func(f *facts) *ast.Term { return text(f.call.Path) }},
-	{"request", "route", func(f *facts) *ast.Term { return text(string(f.call.Route)) }},
-	{"request", "model", func(f *facts) *ast.Term { return text(strings.Clone(f.model())) }},
-	{"request", "stream", func(f *facts) *ast.Term { return ast.InternedTerm(f.call.Request.Stream) }},
-	{"request", "n", func(f *facts) *ast.Term { return integer(f.call.Request.N) }},
+	{"request", "id", func(f *facts) given { return text(f.call.ID) }},
+	{"request", "method", func(f *facts) given { return text(f.call.Method) }},
+	{"request", "path", func(f *facts) given { return text(f.call.Path) }},
+	{"request", "route", func(f *facts) given { return text(string(f.call.Route)) }},
+	{"request", "model", func(f *facts) given { return lent(f.model()) }},
+	{"request", "stream", func(f *facts) given { return boolean(f.call.Request.Stream) }},
+	{"request", "n", func(f *facts) given { return integer(f.call.Request.N) }},
 	{"request", "max_tokens", (*facts).maxTokens},
 	{"request", "temperature", (*facts).temperature},
-	{"request", "tools", func(f *facts) *ast.Term { return list(f.call.Request.Tools) }},
-	{"request", "headers", (*facts).headers},
+	{"request", "tools", func(f *facts) given { return list(f.call.Request.Tools) }},
+	{"request", "headers", func(*facts) given { return object((*facts).headers) }},
 
-	{"principal", "id", func(f *facts) *ast.Term { return text(f.who.ID) }},
-	{"principal", "kind", func(f *facts) *ast.Term { return text(f.who.Kind) }},
+	{"principal", "id", func(f *facts) given { return text(f.who.ID) }},
+	{"principal", "kind", func(f *facts) given { return text(f.who.Kind) }},
 	{"principal", "key_id", (*facts).keyID},
-	{"principal", "tenant", func(f *facts) *ast.Term { return text(f.who.Tenant) }},
-	{"principal", "team", func(f *facts) *ast.Term { return text(f.who.Team) }},
-	{"principal", "roles", func(f *facts) *ast.Term { return list(f.who.Roles) }},
-	{"principal", "tier", func(f *facts) *ast.Term { return text(f.who.Tier) }},
-	{"principal", "labels", func(f *facts) *ast.Term { return pairs(f.who.Labels) }},
+	{"principal", "tenant", func(f *facts) given { return text(f.who.Tenant) }},
+	{"principal", "team", func(f *facts) given { return text(f.who.Team) }},
+	{"principal", "roles", func(f *facts) given { return list(f.who.Roles) }},
+	{"principal", "tier", func(f *facts) given { return text(f.who.Tier) }},
+	{"principal", "labels", func(f *facts) given { return pairs(f.who.Labels) }},
 
-	{"labels", "", func(f *facts) *ast.Term { return pairs(f.call.Labels) }},
+	{"labels", "", func(f *facts) given { return pairs(f.call.Labels) }},
 
-	{"prompt", "tokens_est", func(f *facts) *ast.Term { return integer(f.prompt().tokens()) }},
-	{"prompt", "turns", func(f *facts) *ast.Term { return integer(int64(f.call.Request.Turns)) }},
-	{"prompt", "bytes", func(f *facts) *ast.Term { return integer(int64(len(f.call.Request.Body))) }},
-	{"prompt", "last_user", func(f *facts) *ast.Term { return ast.StringTerm(f.prompt().lastUser()) }},
-	{"prompt", "last_user_truncated", func(f *facts) *ast.Term { return ast.InternedTerm(f.prompt().truncated()) }},
-	{"prompt", "lang", func(f *facts) *ast.Term { return text(language(f.prompt().lastUser())) }},
-	{"prompt", "has_code", func(f *facts) *ast.Term { return ast.InternedTerm(f.prompt().hasCode()) }},
-	{"prompt", "has_image", func(f *facts) *ast.Term { return ast.InternedTerm(f.call.Request.Images > 0) }},
-	{"prompt", "keywords", func(f *facts) *ast.Term { return list(f.prompt().found(f.stage.keywords)) }},
+	{"prompt", "tokens_est", func(f *facts) given { return integer(f.prompt().tokens()) }},
+	{"prompt", "turns", func(f *facts) given { return integer(int64(f.call.Request.Turns)) }},
+	{"prompt", "bytes", func(f *facts) given { return integer(int64(len(f.call.Request.Body))) }},
+	{"prompt", "last_user", func(f *facts) given { return whole(f.prompt().lastUser()) }},
+	{"prompt", "last_user_truncated", func(f *facts) given { return boolean(f.prompt().truncated()) }},
+	{"prompt", "lang", func(f *facts) given { return text(language(f.prompt().lastUser())) }},
+	{"prompt", "has_code", func(f *facts) given { return boolean(f.prompt().hasCode()) }},
+	{"prompt", "has_image", func(f *facts) given { return boolean(f.call.Request.Images > 0) }},
+	{"prompt", "keywords", func(f *facts) given { return list(f.prompt().found(f.stage.keywords)) }},
 
-	{"pii", "count", func(f *facts) *ast.Term { return integer(int64(f.call.PII.Count)) }},
-	{"pii", "kinds", func(f *facts) *ast.Term { return list(f.call.PII.Kinds) }},
+	{"pii", "count", func(f *facts) given { return integer(int64(f.call.PII.Count)) }},
+	{"pii", "kinds", func(f *facts) given { return list(f.call.PII.Kinds) }},
 
-	{"budget", "used_ratio", func(f *facts) *ast.Term { return number(f.budget().UsedRatio) }},
-	{"budget", "remaining", func(f *facts) *ast.Term { return number(f.budget().Remaining) }},
+	{"budget", "used_ratio", func(f *facts) given { return number(f.budget().UsedRatio) }},
+	{"budget", "remaining", func(f *facts) given { return number(f.budget().Remaining) }},
 
-	{"quota", "requests_left", func(f *facts) *ast.Term { return integer(f.call.Quota.RequestsLeft) }},
-	{"quota", "tokens_left", func(f *facts) *ast.Term { return integer(f.call.Quota.TokensLeft) }},
+	{"quota", "requests_left", func(f *facts) given { return integer(f.call.Quota.RequestsLeft) }},
+	{"quota", "tokens_left", func(f *facts) given { return integer(f.call.Quota.TokensLeft) }},
 
-	{"backends", "", (*facts).backends},
-	{"attempt", "", func(*facts) *ast.Term { return one }},
+	{"backends", "", func(*facts) given { return object((*facts).backends) }},
+	{"attempt", "", func(*facts) given { return integer(1) }},
 }
-
-var one = ast.InternedTerm(1)
 
 // maxString bounds each string of the input but the prompt's, in bytes: what a policy does with a string
 // cannot be interrupted.
@@ -103,13 +99,13 @@ type plan []section
 
 type section struct {
 	key    *ast.Term
-	make   func(*facts) *ast.Term // nil: an object of fields
+	give   func(*facts) given // nil: an object of fields
 	fields []field
 }
 
 type field struct {
 	key  *ast.Term
-	make func(*facts) *ast.Term
+	give func(*facts) given
 }
 
 // planOf keeps of the table what is read.
@@ -125,7 +121,7 @@ func planOf(r reads) plan {
 			continue
 		}
 		if f.name == "" {
-			p = append(p, section{key: ast.StringTerm(f.group), make: f.make})
+			p = append(p, section{key: ast.StringTerm(f.group), give: f.give})
 			continue
 		}
 		if f.group != last {
@@ -133,7 +129,7 @@ func planOf(r reads) plan {
 			last = f.group
 		}
 		s := &p[len(p)-1]
-		s.fields = append(s.fields, field{ast.StringTerm(f.name), f.make})
+		s.fields = append(s.fields, field{ast.StringTerm(f.name), f.give})
 	}
 	return p
 }
@@ -144,13 +140,13 @@ func (p plan) build(f *facts) ast.Object {
 	root := ast.NewObjectWithCapacity(len(p))
 	for i := range p {
 		s := &p[i]
-		if s.make != nil {
-			root.Insert(s.key, s.make(f))
+		if s.give != nil {
+			root.Insert(s.key, s.give(f).term(f))
 			continue
 		}
 		object := ast.NewObjectWithCapacity(len(s.fields))
 		for j := range s.fields {
-			if value := s.fields[j].make(f); value != nil {
+			if value := s.fields[j].give(f).term(f); value != nil {
 				object.Insert(s.fields[j].key, value)
 			}
 		}
@@ -166,21 +162,21 @@ func (f *facts) model() string {
 	return f.call.Model
 }
 
-func (f *facts) maxTokens() *ast.Term {
+func (f *facts) maxTokens() given {
 	if f.call.Request.MaxTokens < 0 {
-		return nil
+		return given{}
 	}
 	return integer(f.call.Request.MaxTokens)
 }
 
-func (f *facts) temperature() *ast.Term {
+func (f *facts) temperature() given {
 	if !f.call.Request.HasTemp {
-		return nil
+		return given{}
 	}
 	return number(f.call.Request.Temperature)
 }
 
-func (f *facts) keyID() *ast.Term {
+func (f *facts) keyID() given {
 	if f.who.Kind != "key" {
 		return text("")
 	}
@@ -188,14 +184,12 @@ func (f *facts) keyID() *ast.Term {
 }
 
 // headers holds those that are let through and present; several lines of one are joined as HTTP joins them.
-func (f *facts) headers() *ast.Term {
-	object := ast.NewObject()
+func (f *facts) headers(w writer) {
 	for _, h := range f.stage.headers {
 		if lines := f.call.Header[h.canonical]; len(lines) > 0 {
-			object.Insert(h.key, text(strings.Join(lines, ", ")))
+			w.member(h.name, text(strings.Join(lines, ", ")))
 		}
 	}
-	return ast.NewTerm(object)
 }
 
 func (f *facts) prompt() *prompt {
@@ -225,55 +219,34 @@ func minute(q pipeline.QuotaView) Budget {
 	return Budget{UsedRatio: float64(spent) / float64(q.TokensLimit), Remaining: float64(q.TokensLeft)}
 }
 
-func (f *facts) backends() *ast.Term {
-	object := ast.NewObject()
+func (f *facts) backends(w writer) {
 	if f.stage.env.Fleet == nil {
-		return ast.NewTerm(object)
+		return
 	}
 	f.stage.env.Fleet.Backends(func(id string, b BackendState) bool {
-		object.Insert(ast.StringTerm(id), ast.NewTerm(b.object()))
+		w.object(id)
+		b.write(w)
+		w.end()
 		return true
 	})
-	return ast.NewTerm(object)
 }
 
-// object is b as a policy sees it: what is not known is not there, so that no rule takes it for nothing.
-func (b *BackendState) object() ast.Object {
-	o := ast.NewObjectWithCapacity(8)
-	o.Insert(keyPool, text(b.Pool))
-	o.Insert(keyHealthy, ast.InternedTerm(b.Healthy))
-	o.Insert(keyInflight, integer(int64(b.Inflight)))
+// write gives b as a policy sees it: what is not known is not there, so that no rule takes it for nothing.
+func (b *BackendState) write(w writer) {
+	w.member("pool", text(b.Pool))
+	w.member("healthy", boolean(b.Healthy))
+	w.member("inflight", integer(int64(b.Inflight)))
 	if b.LoadKnown {
-		o.Insert(keyRunning, integer(int64(b.Running)))
-		o.Insert(keyWaiting, integer(int64(b.Waiting)))
-		o.Insert(keyKVUsed, number(b.KVUsed))
+		w.member("running", integer(int64(b.Running)))
+		w.member("waiting", integer(int64(b.Waiting)))
+		w.member("kv_used", number(b.KVUsed))
 	}
 	if b.TTFT > 0 {
-		o.Insert(keyTTFT, number(float64(b.TTFT)/float64(time.Millisecond)))
+		w.member("ttft_ms_p50", number(float64(b.TTFT)/float64(time.Millisecond)))
 	}
 	if b.Price > 0 {
-		o.Insert(keyPrice, number(b.Price))
+		w.member("price", number(b.Price))
 	}
-	return o
-}
-
-var (
-	keyPool     = ast.StringTerm("pool")
-	keyHealthy  = ast.StringTerm("healthy")
-	keyInflight = ast.StringTerm("inflight")
-	keyRunning  = ast.StringTerm("running")
-	keyWaiting  = ast.StringTerm("waiting")
-	keyKVUsed   = ast.StringTerm("kv_used")
-	keyTTFT     = ast.StringTerm("ttft_ms_p50")
-	keyPrice    = ast.StringTerm("price")
-)
-
-// text is s as a term, cut to maxString.
-func text(s string) *ast.Term {
-	if s == "" {
-		return ast.InternedTerm("")
-	}
-	return ast.StringTerm(cut(s, maxString))
 }
 
 // cut shortens s to at most limit bytes, between two characters.
@@ -285,43 +258,4 @@ func cut(s string, limit int) string {
 		limit--
 	}
 	return s[:limit]
-}
-
-func integer(n int64) *ast.Term {
-	if n >= -1 && n < 512 {
-		return ast.InternedTerm(int(n))
-	}
-	return ast.NumberTerm(json.Number(strconv.FormatInt(n, 10)))
-}
-
-// number is x as a term; one that JSON cannot write counts as 0.
-func number(x float64) *ast.Term {
-	if x == float64(int64(x)) {
-		return integer(int64(x))
-	}
-	if x != x || x > 1e300 || x < -1e300 {
-		return ast.InternedTerm(0)
-	}
-	return ast.NumberTerm(json.Number(strconv.FormatFloat(x, 'g', -1, 64)))
-}
-
-var empty = ast.ArrayTerm()
-
-func list(items []string) *ast.Term {
-	if len(items) == 0 {
-		return empty
-	}
-	terms := make([]*ast.Term, len(items))
-	for i, s := range items {
-		terms[i] = text(strings.Clone(s))
-	}
-	return ast.ArrayTerm(terms...)
-}
-
-func pairs(m map[string]string) *ast.Term {
-	object := ast.NewObjectWithCapacity(len(m))
-	for k, v := range m {
-		object.Insert(ast.StringTerm(k), text(v))
-	}
-	return ast.NewTerm(object)
 }

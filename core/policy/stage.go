@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/ast"
-
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
@@ -62,8 +60,7 @@ type Stage struct {
 }
 
 type header struct {
-	canonical string
-	key       *ast.Term
+	canonical, name string
 }
 
 var _ pipeline.Stage = (*Stage)(nil)
@@ -75,7 +72,7 @@ func (e *Engine) Stage(env Env) *Stage {
 		s.keywords = append(s.keywords, lowerASCII(word))
 	}
 	for _, h := range e.cfg.Headers {
-		s.headers = append(s.headers, header{http.CanonicalHeaderKey(h), ast.StringTerm(h)})
+		s.headers = append(s.headers, header{http.CanonicalHeaderKey(h), h})
 	}
 	return s
 }
