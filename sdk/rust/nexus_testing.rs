@@ -2,6 +2,8 @@
 
 extern crate std;
 
+use super::records::{get32, ANSWER, DROP, REFUSE};
+use super::text::FLAG_MUST_DECIDE;
 use super::*;
 use std::collections::BTreeMap;
 use std::format;
