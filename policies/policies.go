@@ -24,6 +24,11 @@ var InputSchema []byte
 //go:embed decision.schema.json
 var DecisionSchema []byte
 
+// ClaimsSchema is the JSON Schema of what the rules of the library's four packages claim, version 1.
+//
+//go:embed claims.schema.json
+var ClaimsSchema []byte
+
 // Shipped returns the folder that is used when the configuration names none: the library, the routing
 // policy, its data and its tests.
 func Shipped() fs.FS { return shipped }

@@ -108,8 +108,8 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 		return nil, err
 	}
 	pools := f.poolSet()
-	if errs := checkPools(modules, pools); len(errs) > 0 {
-		return nil, errs
+	if errs := append(checkPools(modules, pools), lintDefault(modules)...); len(errs) > 0 {
+		return nil, errs.sorted()
 	}
 	compiler := newCompiler(loose)
 	if compiler.Compile(modules); compiler.Failed() {
@@ -117,7 +117,7 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 	}
 	errs := lint(compiler)
 	if !loose {
-		errs = append(errs, lintPaths(compiler)...)
+		errs = append(append(errs, lintShapes(compiler)...), lintPaths(compiler)...)
 	}
 	if len(errs) > 0 {
 		return nil, errs.sorted()

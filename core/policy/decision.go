@@ -79,6 +79,9 @@ func check(value ast.Value, pools map[string]bool) (*verdict, error) {
 		}
 	})
 	r.whole(v, seen, weights)
+	if r.err != nil && v.Rule != "" {
+		return nil, fmt.Errorf("rule %s: %w", cut(v.Rule, maxName), r.err)
+	}
 	return v, r.err
 }
 
@@ -128,9 +131,14 @@ func (r *reader) errorf(format string, args ...any) {
 
 // only notes an unknown member unless known.
 func (r *reader) only(known bool, path, member string) {
-	if !known {
-		r.errorf("unknown member %s", quote(strings.TrimPrefix(path+"."+member, ".")))
+	if known {
+		return
 	}
+	text := "unknown member " + quote(strings.TrimPrefix(path+"."+member, "."))
+	if near := membersOf(path).nearest(member); near != "" {
+		text += ": did you mean " + quote(near) + "?"
+	}
+	r.errorf("%s", text)
 }
 
 func (r *reader) members(value ast.Value, path string, f func(name string, value ast.Value)) {
@@ -275,7 +283,7 @@ func (r *reader) mask(path string, value ast.Value) (k pipeline.Mask) {
 	r.members(value, path, func(m string, value ast.Value) {
 		switch m {
 		case "profile":
-			k.Profile = r.text("mask.profile", value, maxName)
+			k.Profile = r.profile(value)
 		case "restore":
 			b, ok := value.(ast.Boolean)
 			if !ok {
@@ -287,6 +295,19 @@ func (r *reader) mask(path string, value ast.Value) (k pipeline.Mask) {
 		}
 	})
 	return k
+}
+
+// profile reads which of the plugins' edits are made; pipeline.Mask says all by saying nothing.
+func (r *reader) profile(value ast.Value) string {
+	switch s := r.text("mask.profile", value, maxName); s {
+	case "all":
+		return ""
+	case "none":
+		return s
+	default:
+		r.errorf("mask.profile is %s: must be all or none", quote(s))
+		return ""
+	}
 }
 
 func (r *reader) limits(path string, value ast.Value) (list []pipeline.Limit) {

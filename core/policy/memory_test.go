@@ -106,7 +106,7 @@ func TestMemoryChangesNothing(t *testing.T) {
 	for _, tt := range remembering {
 		t.Run(tt.name, func(t *testing.T) {
 			for seed := range uint64(20) {
-				e := compile(t, testConfig(), "a.rego", "package nexus.routes\n"+tt.rego, "data.json", rememberedData)
+				e := compile(t, looseConfig(), "a.rego", "package nexus.routes\n"+tt.rego, "data.json", rememberedData)
 				dice := rand.New(rand.NewPCG(seed, 0))
 				for range 12 {
 					input := ast.MustParseTerm(fmt.Sprintf(`{"attempt": %d, "request": {"model": "m%d"}}`, 1+dice.IntN(4), dice.IntN(3))).Value.(ast.Object)
@@ -133,7 +133,7 @@ func fixedRules(s *shelf, path string, list map[string]bool) map[string]bool {
 }
 
 func TestFixedRules(t *testing.T) {
-	e := compile(t, testConfig(), "a.rego", `package nexus.routes
+	e := compile(t, looseConfig(), "a.rego", `package nexus.routes
 
 _k := data.t.kind
 _e := 1 if data.t.a
@@ -170,7 +170,7 @@ b := {"tags": {"x": _f(_e), "y": [_d, _i, _w, _s, _o, _v, _all]}}
 
 // A fixed rule is evaluated by the first call that asks for it, and by no other.
 func TestFixedRulesAreLearnt(t *testing.T) {
-	e := compile(t, testConfig(), "a.rego", "package nexus.routes\n\na := {\"reason\": _k} if input.attempt == 1\n\n_k := data.t.kind\n\n_u := 1 if count(data.t.pools) > 9\n", "data.json", rememberedData)
+	e := compile(t, looseConfig(), "a.rego", "package nexus.routes\n\na := {\"reason\": _k} if input.attempt == 1\n\n_k := data.t.kind\n\n_u := 1 if count(data.t.pools) > 9\n", "data.json", rememberedData)
 	m := e.memories.Get().(*memory)
 	known := func(name string) *found {
 		return m.shelf.at(ast.MustParseRef("data.nexus.routes." + name)).always.Load()
@@ -193,7 +193,7 @@ func TestFixedRulesAreLearnt(t *testing.T) {
 
 // Arrays of arrays hold more terms than anybody can visit.
 func TestValuesTooLargeAreNotShared(t *testing.T) {
-	e := compile(t, testConfig(), "a.rego", "package nexus.routes\n\n"+doubling("a", 40)+"a := {\"reason\": \"x\"} if _a40[0]\n")
+	e := compile(t, looseConfig(), "a.rego", "package nexus.routes\n\n"+doubling("a", 40)+"a := {\"reason\": \"x\"} if _a40[0]\n")
 	input := ast.MustParseTerm(`{"attempt": 1}`).Value.(ast.Object)
 	for range 3 {
 		start := time.Now()
@@ -212,7 +212,7 @@ func TestValuesTooLargeAreNotShared(t *testing.T) {
 // Calls that find the fixed rules at the same time share the values they find, and sort and read them.
 func TestHammerMemory(t *testing.T) {
 	for range 20 {
-		e := compile(t, testConfig(), "a.rego", `package nexus.routes
+		e := compile(t, looseConfig(), "a.rego", `package nexus.routes
 
 _s := {p | some p in data.t.pools}
 

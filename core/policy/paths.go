@@ -1,86 +1,11 @@
 package policy
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
-	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-
-	"github.com/nexus-gateway/nexus/core/setting"
-	"github.com/nexus-gateway/nexus/policies"
 )
-
-// A node is one place of a JSON Schema: what may stand there, and what may stand below.
-type node struct {
-	path  string // as it is shown: input.backends[_].kv_used
-	Type  string
-	Enum  []string
-	Props map[string]*node `json:"properties"`
-	Rest  *rest            `json:"additionalProperties"` // of an object; nil: members are not bounded
-	Items *node            // of an array
-}
-
-// rest is what a schema says of members that it does not name: nothing, or what they are.
-type rest struct{ node *node }
-
-func (r *rest) UnmarshalJSON(b []byte) error {
-	if string(b) == "false" {
-		return nil
-	}
-	r.node = new(node)
-	return json.Unmarshal(b, r.node)
-}
-
-// inputRoot is the input schema as the checks of this file walk it: OPA's own type checker knows nothing of
-// the members of maps, such as labels and backends, and nothing of enumerations.
-var inputRoot = sync.OnceValue(func() *node {
-	root := new(node)
-	if err := json.Unmarshal(policies.InputSchema, root); err != nil {
-		panic("policies/input.schema.json: " + err.Error())
-	}
-	root.name("input")
-	return root
-})
-
-func (n *node) name(path string) {
-	n.path = path
-	for name, below := range n.Props {
-		below.name(path + "." + name)
-	}
-	if below := n.any(); below != nil {
-		below.name(path + "[_]")
-	}
-}
-
-// any is what an element of an array, or a member whose name only the call tells, is; nil: not known.
-func (n *node) any() *node {
-	switch {
-	case n.Items != nil:
-		return n.Items
-	case n.Rest != nil:
-		return n.Rest.node
-	}
-	return nil
-}
-
-// step is the place of one part of a reference below n. ok is false where the schema has no such place; a nil
-// node with ok says that it is not known.
-func (n *node) step(part ast.Value) (below *node, ok bool) {
-	name, constant := part.(ast.String)
-	switch {
-	case !constant:
-		return n.any(), true
-	case n.Props[string(name)] != nil:
-		return n.Props[string(name)], true
-	case n.Type == "array":
-		return nil, false
-	}
-	return n.any(), n.any() != nil
-}
 
 // lintPaths finds what OPA's type checker lets pass: members that no backend, label or header has, also through
 // local variables; values that a place never has; and inputs of tests that no call could have.
@@ -203,7 +128,7 @@ func (l *places) checkRef(ref ast.Ref, at *ast.Location) {
 
 func (l *places) unknown(n *node, name string, at *ast.Location) {
 	text := fmt.Sprintf("%s.%s is not in the input schema", n.path, name)
-	if near := setting.Nearest(name, slices.Sorted(maps.Keys(n.Props))); near != "" {
+	if near := n.nearest(name); near != "" {
 		text += ": did you mean " + n.path + "." + near + "?"
 	} else if near := nearestPath(name, n.path); near != "" {
 		text += ": did you mean " + near + "?"
@@ -274,44 +199,6 @@ func (l *places) never(n *node, value *ast.Term, at *ast.Location) {
 	if text := n.unfit(value.Value); text != "" {
 		l.errs = append(l.errs, mistake(at, "%s %s", n.path, text))
 	}
-}
-
-// unfit says why n never has value, a scalar written in the policy; empty when it may.
-func (n *node) unfit(value ast.Value) string {
-	var kind string
-	switch v := value.(type) {
-	case ast.String:
-		kind = "string"
-		if n.Type == kind && len(n.Enum) > 0 && !slices.Contains(n.Enum, string(v)) {
-			text := "is never " + quote(string(v))
-			if near := setting.Nearest(string(v), n.Enum); near != "" {
-				return text + ": did you mean " + quote(near) + "?"
-			}
-			return text + ": it is one of " + strings.Join(n.Enum, ", ")
-		}
-	case ast.Number:
-		kind = "number"
-	case ast.Boolean:
-		kind = "boolean"
-	default:
-		return ""
-	}
-	is := n.Type
-	if is == "integer" {
-		is = "number"
-	}
-	if is == "" || is == kind {
-		return ""
-	}
-	article := "a "
-	if is == "array" || is == "object" {
-		article = "an "
-	}
-	text := fmt.Sprintf("is %s%s and never %v, a %s", article, is, value, kind)
-	if is == "string" {
-		text += fmt.Sprintf(`: did you mean "%v"?`, value)
-	}
-	return text
 }
 
 // checkWith holds the input that a test makes up against the schema. It may leave out what it likes.

@@ -24,7 +24,7 @@ type Config struct {
 	OnConflict  string `yaml:"on_conflict" default:"deny" enum:"deny,allow" doc:"What becomes of a call that several rules claim with equal priority."`
 	OnSchema    string `yaml:"on_schema" default:"deny" enum:"deny,allow" doc:"What becomes of a call when the decision has not the shape of decision.schema.json."`
 
-	Loose    bool      `yaml:"loose" default:"false" doc:"Accept policies that read input the schema does not know; such a path is always undefined."`
+	Loose    bool      `yaml:"loose" default:"false" doc:"Accept policies that read input the schema does not know, which is always undefined, or that claim what no decision has, which is refused when a call comes."`
 	Headers  []string  `yaml:"headers" doc:"Request headers that policies may read as input.request.headers, in lower case."`
 	Keywords []string  `yaml:"keywords" doc:"Words looked for in the prompt's texts, for input.prompt.keywords; case is ignored in ASCII."`
 	Log      LogConfig `yaml:"decision_log" doc:"One JSON line for each decision."`

@@ -70,7 +70,9 @@ func (h *counted) Handle(ctx context.Context, c *pipeline.Call) (*llm.Reply, err
 const nexusDecision = "package nexus.decision\n\n"
 
 // endless never ends by itself, and looks at the cancellation.
-const endless = nexusDecision + `action := "allow" if count([1 | some x in numbers.range(1, 100000); some y in numbers.range(1, 100000); x + y < 0]) == 0`
+const endless = nexusDecision + `default action := "deny"
+
+action := "allow" if count([1 | some x in numbers.range(1, 100000); some y in numbers.range(1, 100000); x + y < 0]) == 0`
 
 // outcomes has a policy for every way not to decide.
 var outcomes = []struct {
@@ -78,13 +80,13 @@ var outcomes = []struct {
 	kind    pipeline.Kind
 	rego    string
 }{
-	{undefined, pipeline.Forbidden, "package nexus\n\ndecision := {\"action\": \"allow\"} if input.request.model == \"other\""},
+	{undefined, pipeline.Forbidden, "package nexus\n\ndecision := {\"action\": \"allow\", \"rule\": data.rules[input.request.model]}"},
 	{conflict, pipeline.Forbidden, "package nexus.routes\n\na := {\"targets\": []}\n\nb := {\"targets\": []}"},
-	{conflict, pipeline.Forbidden, nexusDecision + "action := \"allow\" if input.request.n == 1\n\naction := \"deny\" if input.attempt == 1"},
+	{conflict, pipeline.Forbidden, nexusDecision + "default action := \"deny\"\n\naction := \"allow\" if input.request.n == 1\n\naction := \"deny\" if input.attempt == 1"},
 	{timeout, pipeline.Unavailable, endless},
-	{failed, pipeline.Forbidden, nexusDecision + "action := \"allow\" if to_number(input.request.model) > 1"},
-	{misshapen, pipeline.Forbidden, nexusDecision + "action := true"},
-	{misshapen, pipeline.Forbidden, "package nexus.routes\n\na := {\"target\": [\"x\"]}"},
+	{failed, pipeline.Forbidden, nexusDecision + "default action := \"deny\"\n\naction := \"allow\" if to_number(input.request.model) > 1"},
+	{misshapen, pipeline.Forbidden, nexusDecision + "action := input.request.model"},
+	{misshapen, pipeline.Forbidden, "package nexus.routes\n\na := {input.request.model: [\"x\"]}"},
 }
 
 func TestEveryFailureIsClosedAndDistinct(t *testing.T) {

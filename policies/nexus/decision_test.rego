@@ -92,13 +92,13 @@ test_cap_without_a_route if {
 }
 
 test_mask if {
-	d := decide({}, {}, {}, {"staff": {"profile": "none", "priority": 2, "reason": "r"}, "all": {"profile": "strict"}})
+	d := decide({}, {}, {}, {"staff": {"profile": "none", "priority": 2, "reason": "r"}, "all": {"profile": "all"}})
 	d.mask == {"profile": "none"}
 	d.rule == "default"
 }
 
 test_masks_conflict if {
-	decide({}, {}, {}, {"a": {"profile": "none"}, "b": {"profile": "strict"}}) == {"conflict": ["masks.a", "masks.b"]}
+	decide({}, {}, {}, {"a": {"profile": "none"}, "b": {"profile": "all"}}) == {"conflict": ["masks.a", "masks.b"]}
 }
 
 test_helpers_claim_nothing if {
