@@ -40,7 +40,7 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 	s.users.Store(1)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.made.close())
+			err = errors.Join(err, s.made.close(), s.decisions.Close())
 		}
 	}()
 	wrong := newFaults()
@@ -52,6 +52,8 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 	wrong.add("policy", err)
 	backends, err := g.reach(s, f)
 	wrong.add("backends", err)
+	s.decisions, err = g.decisionLog.Open(f.Policy.Log)
+	wrong.add("policy.decision_log.to", err)
 	wrong.add("quota.store", g.quotaMoved(f))
 	wrong.add("server.tls", readable(f.Server.TLS))
 	if err := wrong.err(l.source); err != nil {

@@ -103,9 +103,7 @@ func (g *Gateway) make(f *config.File) error {
 		return err
 	}
 	g.made.add("quota", g.quota.Close)
-	if g.decisionLog, err = policy.OpenLog(f.Policy.Log); err != nil {
-		return err
-	}
+	g.decisionLog = policy.NewLog(telemetry.Stdout)
 	g.made.add("decision log", g.decisionLog.Close)
 	g.decisionLog.Register(registry)
 	g.plugins, err = plugin.NewLoader(plugin.Options{
@@ -167,6 +165,7 @@ func (g *Gateway) swap(ctx context.Context, l loaded) error {
 	next.closed = g.snapshots.Done
 	g.server.Configure(l.file.Server)
 	g.telemetry.SetKnown(next.facts.known)
+	g.decisionLog.Use(next.decisions)
 	old := g.current.Swap(next)
 	g.watched.Store(&next.facts.files)
 	g.report.succeeded(next.generation)
@@ -198,7 +197,6 @@ func (g *Gateway) Run(ctx context.Context, ready func(listen, admin net.Addr)) e
 	running.Go(func() { failed <- g.server.Serve(data) })
 	running.Go(func() { failed <- g.admin.Run(rest, second) })
 	running.Go(func() { failed <- g.quota.Run(rest) })
-	running.Go(func() { failed <- g.decisionLog.Run(rest) })
 	running.Go(func() { config.WatchSince(rest, g.began, g.files, 0, g.changed) })
 	debug.FreeOSMemory() // compiling plugins and policies takes several times what they keep
 	g.options.Log.Info("listening", "calls", data.Addr().String(), "admin", second.Addr().String())

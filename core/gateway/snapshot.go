@@ -11,6 +11,7 @@ import (
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
+	"github.com/nexus-gateway/nexus/core/policy"
 )
 
 // A snapshot is all that one configuration decides. It is immutable, counts the calls that use it, and is
@@ -24,7 +25,8 @@ type snapshot struct {
 	facts      facts
 	users      atomic.Int64 // calls, and the gateway itself while the snapshot is current
 	made       closers
-	closed     func() // told when all is closed
+	decisions  *policy.Outlet // where decisions are logged once the snapshot is current
+	closed     func()         // told when all is closed
 	log        *slog.Logger
 }
 

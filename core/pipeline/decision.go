@@ -3,17 +3,18 @@ package pipeline
 // A Decision is what policy says of a call. The zero value allows it and leaves the choice of backend
 // to the pools that serve the model asked for.
 type Decision struct {
-	ID      string // decision id, shown to the caller on denial
-	Action  Action
-	Rule    string // the named rule that decided
-	Reason  string
-	Targets []Target // in order of preference: the fallback chain
-	Set     Set
-	Headers map[string]string // set on the reply
-	Mask    Mask
-	Deny    Deny // for Action Deny and Respond
-	Limits  []Limit
-	Tags    map[string]string // for the log
+	ID       string // decision id, shown to the caller on denial
+	Revision string // names the policies that decided
+	Action   Action
+	Rule     string // the named rule that decided
+	Reason   string
+	Targets  []Target // in order of preference: the fallback chain
+	Set      Set
+	Headers  map[string]string // set on the reply
+	Mask     Mask
+	Deny     Deny // for Action Deny and Respond
+	Limits   []Limit
+	Tags     map[string]string // for the log
 }
 
 // An Action is a decision's verdict.

@@ -94,7 +94,7 @@ func TestHostilePoliciesEnd(t *testing.T) {
 				_, err := s.Handle(t.Context(), newCall(t, chatBody), passed)
 				took := time.Since(start)
 				var r *pipeline.Refusal
-				if !errors.As(err, &r) || r.Code != "policy_timeout" {
+				if !errors.As(err, &r) || r.Code != "policy_no_decision" {
 					t.Errorf("got %v, want a timeout", err)
 				}
 				t.Logf("%v, then adrift for %v", took, settle(t, 5*time.Second))
@@ -119,10 +119,10 @@ func TestEvaluationsAdriftAreBounded(t *testing.T) {
 	cfg.Deadline = 5 * time.Millisecond
 	s := compile(t, cfg, "a.rego", "package nexus.routes\n\n"+doubling("a", 21)+"a := {\"reason\": sprintf(\"%v\", [_a21])}").Stage(Env{})
 	for range cap(calls.turns) + 2 {
-		start := time.Now()
-		_, err := s.Handle(t.Context(), newCall(t, chatBody), passed)
+		c, start := newCall(t, chatBody), time.Now()
+		_, err := s.Handle(t.Context(), c, passed)
 		var r *pipeline.Refusal
-		if !errors.As(err, &r) || r.Code != "policy_timeout" || time.Since(start) > time.Second {
+		if !errors.As(err, &r) || r.Code != "policy_no_decision" || c.Decision.Rule != "on_timeout" || time.Since(start) > time.Second {
 			t.Errorf("got %v after %v", err, time.Since(start))
 		}
 		if n := calls.adrift.Load(); n > int64(cap(calls.turns)) {

@@ -2,149 +2,159 @@ package policy
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"sync"
+	"reflect"
 	"sync/atomic"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
-// A Log writes one JSON line for each decision, off the request path. It outlives reloads. A nil Log
-// writes nothing. It never holds text that the caller or the policy's answer carries.
+// A Log writes one JSON line for each decision, off the request path. It outlives reloads, and each of them
+// may send it elsewhere. A nil Log writes nothing.
 type Log struct {
-	w       io.Writer
-	close   func() error
-	queue   chan entry
+	stdout  func() (*os.File, error)
+	sink    atomic.Pointer[sink] // nil: nothing is logged
 	dropped atomic.Int64
-	once    sync.Once
 }
 
-// OpenLog opens what cfg names; nil when it names nothing. Close it after Run has returned.
-func OpenLog(cfg LogConfig) (*Log, error) {
-	switch cfg.To {
-	case "":
-		return nil, nil
-	case "stdout":
-		return newLog(os.Stdout, func() error { return nil }, cfg.Size), nil
-	}
-	f, err := os.OpenFile(cfg.To, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("policy: open the decision log: %w", err)
-	}
-	return newLog(f, f.Close, cfg.Size), nil
-}
-
-func newLog(w io.Writer, close func() error, size int) *Log {
-	return &Log{w: w, close: close, queue: make(chan entry, max(size, 1))}
-}
+// NewLog returns a Log that writes nothing until Use. The file that stdout opens is closed by the log; nil
+// is os.Stdout, which never is.
+func NewLog(stdout func() (*os.File, error)) *Log { return &Log{stdout: stdout} }
 
 // Register adds the count of dropped decisions to reg.
 func (l *Log) Register(reg prometheus.Registerer) {
-	if l == nil {
-		return
-	}
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "gateway_policy_log_dropped_total",
 		Help: "Decisions that the log had no room for, or could not write.",
 	}, func() float64 { return float64(l.dropped.Load()) }))
 }
 
-// Run writes until ctx ends, and then what is left.
-func (l *Log) Run(ctx context.Context) error {
-	if l == nil {
-		<-ctx.Done()
+// An Outlet is where a log may write next. It is given to Use or closed.
+type Outlet struct {
+	sink *sink
+	mine bool // the sink was made for this outlet and is in nobody else's hands
+}
+
+// Open opens what cfg names, beside what the log writes to now. A file that was renamed since, or removed,
+// is made anew; where nothing changed the log goes on as it is.
+func (l *Log) Open(cfg LogConfig) (*Outlet, error) {
+	if cfg.To == "" {
+		return &Outlet{}, nil
+	}
+	if old := l.sink.Load(); old != nil && reflect.DeepEqual(old.cfg, cfg) && old.inPlace() {
+		return &Outlet{sink: old}, nil
+	}
+	f, err := l.open(cfg.To)
+	if err != nil {
+		return nil, fmt.Errorf("policy: open the decision log: %w", err)
+	}
+	return &Outlet{sink: newSink(f, f, cfg, &l.dropped), mine: true}, nil
+}
+
+func (l *Log) open(to string) (*os.File, error) {
+	switch {
+	case to != toStdout:
+		return os.OpenFile(to, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	case l.stdout != nil:
+		return l.stdout()
+	}
+	return os.Stdout, nil
+}
+
+const toStdout = "stdout"
+
+// Close closes an outlet that is not used.
+func (o *Outlet) Close() error {
+	if o == nil || !o.mine {
 		return nil
 	}
-	for {
-		select {
-		case e := <-l.queue:
-			l.write(e)
-		case <-ctx.Done():
-			for {
-				select {
-				case e := <-l.queue:
-					l.write(e)
-				default:
-					return nil
-				}
-			}
-		}
+	o.mine = false
+	return o.sink.stop(context.Background())
+}
+
+// Use makes the log write to o from now on. What was logged before is still written where it was to go.
+func (l *Log) Use(o *Outlet) {
+	o.mine = false
+	if old := l.sink.Swap(o.sink); old != nil && old != o.sink {
+		old.end()
 	}
 }
 
-// Close closes the file. It may be called twice.
-func (l *Log) Close() (err error) {
-	if l != nil {
-		l.once.Do(func() { err = l.close() })
+// stopTime is how long Close waits for a write that is stuck.
+const stopTime = 5 * time.Second
+
+// Close writes what is left. A write that is stuck is left behind with what follows it.
+func (l *Log) Close() error {
+	if l == nil {
+		return nil
 	}
-	return err
+	old := l.sink.Swap(nil)
+	if old == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	return old.stop(ctx)
 }
 
-// entry is one line; its first members are named as OPA names them.
+// An entry is a decision as it waits to be written.
 type entry struct {
-	DecisionID string            `json:"decision_id"`
-	TraceID    string            `json:"trace_id,omitempty"`
-	Path       string            `json:"path"`
-	Timestamp  time.Time         `json:"timestamp"`
-	Revision   string            `json:"revision,omitempty"`
-	Outcome    outcome           `json:"outcome"`
-	Error      string            `json:"error,omitempty"`
-	Action     pipeline.Action   `json:"action"`
-	Rule       string            `json:"rule,omitempty"`
-	Matched    []string          `json:"matched,omitempty"`
-	Reason     string            `json:"reason,omitempty"`
-	Targets    []string          `json:"targets,omitempty"`
-	Tags       map[string]string `json:"tags,omitempty"`
-	Tenant     string            `json:"tenant,omitempty"`
-	Principal  string            `json:"principal,omitempty"`
-	Route      string            `json:"route"`
-	EvalNS     int64             `json:"eval_ns"`
+	call     identity
+	at       time.Time
+	revision string
+	outcome  outcome
+	verdict  *verdict
+	input    ast.Object // nil: not logged; nobody else reads it any more
+	err      error
+	took     time.Duration
+	shadow   *difference // nil: this is the decision itself
 }
 
-// add queues e, or drops and counts it when the queue is full.
-func (l *Log) add(e entry) {
-	select {
-	case l.queue <- e:
-	default:
-		l.dropped.Add(1)
-	}
+// An identity is what the log keeps of a call. The call itself may be over before its line is written.
+type identity struct {
+	decision, trace, route, remote string
+	tenant, principal              string
 }
 
-// record counts what came of an evaluation, and logs it.
-func (s *Stage) record(c *pipeline.Call, o outcome, v *verdict, err error, took time.Duration) {
-	s.env.Metrics.decided(o, v.Action, took)
-	if s.env.Log == nil {
-		return
-	}
-	e := entry{
-		DecisionID: v.ID, TraceID: c.Trace.ID, Path: "nexus/decision", Timestamp: time.Now(), Revision: s.engine.Revision(),
-		Outcome: o, Action: v.Action, Rule: v.Rule, Matched: v.matched, Reason: v.Reason, Tags: v.Tags,
-		Route: string(c.Route), EvalNS: took.Nanoseconds(),
-	}
-	if err != nil {
-		e.Error = cut(err.Error(), maxString)
-	}
+func identityOf(c *pipeline.Call) identity {
+	id := identity{decision: c.ID, trace: c.Trace.ID, route: string(c.Route), remote: c.Remote}
 	if c.Principal != nil {
-		e.Tenant, e.Principal = c.Principal.Tenant, c.Principal.ID
+		id.tenant, id.principal = c.Principal.Tenant, c.Principal.ID
 	}
-	for _, t := range v.Targets {
-		e.Targets = append(e.Targets, t.Pool)
-	}
-	s.env.Log.add(e)
+	return id
 }
 
-func (l *Log) write(e entry) {
-	line, err := json.Marshal(e)
-	if err == nil {
-		_, err = l.w.Write(append(line, '\n'))
+// wantsInput reports whether lines carry the input.
+func (l *Log) wantsInput() bool {
+	if l == nil {
+		return false
 	}
-	if err != nil {
-		l.dropped.Add(1)
+	s := l.sink.Load()
+	return s != nil && s.cfg.Input
+}
+
+// add queues e, or drops and counts it when there is no room. It reports whether there is a log at all.
+func (l *Log) add(e *entry) bool {
+	if l == nil {
+		return false
+	}
+	for {
+		s := l.sink.Load()
+		if s == nil {
+			return false
+		}
+		switch s.add(e) {
+		case queued:
+			return true
+		case full:
+			l.dropped.Add(1)
+			return true
+		}
+		// The sink ended since: there is another one now.
 	}
 }

@@ -26,43 +26,75 @@ type verdict struct {
 // The error is a refusal, or the context's own.
 func (s *Stage) decide(ctx context.Context, c *pipeline.Call) (*verdict, error) {
 	start := time.Now()
-	v, err := s.ask(ctx, c)
+	a := &answer{facts: s.facts(c), outcome: decided}
+	a.input = s.plan.build(a.facts)
+	v, err := s.judge(ctx, c, a.input)
 	if err != nil && ctx.Err() != nil {
 		return nil, err // the caller left: nothing was decided
 	}
-	took := time.Since(start)
-	if err == nil {
-		s.record(c, decided, v, nil, took)
+	a.verdict, a.took = v, time.Since(start)
+	if err != nil {
+		v = s.without(c, a, err)
+	}
+	v.ID, v.Revision = c.ID, s.engine.Revision()
+	s.record(c, a)
+	if a.failure == nil || v.Action == pipeline.Allow {
 		return v, nil
 	}
+	c.Decision = v.Decision
+	return nil, v.failed(a.failure)
+}
+
+// An answer is what came of asking the policy about one call.
+type answer struct {
+	facts   *facts
+	input   ast.Object
+	outcome outcome
+	verdict *verdict
+	failure *failure // nil: decided
+	took    time.Duration
+}
+
+// without is the verdict of the failure rule, where there is no decision.
+func (s *Stage) without(c *pipeline.Call, a *answer, err error) *verdict {
 	f, ok := errors.AsType[*failure](err)
 	if !ok {
 		f = &failure{failed, err}
 	}
-	v = &verdict{Decision: pipeline.Decision{ID: c.ID, Action: pipeline.Allow, Rule: "on_" + string(f.outcome)}}
+	v := &verdict{Decision: pipeline.Decision{Action: pipeline.Allow, Rule: "on_" + string(f.outcome)}}
 	if s.engine.cfg.rule(f.outcome) != string(pipeline.Allow) {
 		v.Action = pipeline.DenyIt
 	}
-	s.record(c, f.outcome, v, f.err, took)
-	if v.Action == pipeline.Allow {
-		return v, nil
+	a.failure, a.outcome, a.verdict = f, f.outcome, v
+	if f.outcome == timeout {
+		a.input = nil // an evaluation that was given up may still read it
 	}
-	c.Decision = v.Decision
-	return nil, v.failed(f)
+	return v
 }
 
-// ask builds the input, evaluates and checks.
-func (s *Stage) ask(ctx context.Context, c *pipeline.Call) (*verdict, error) {
-	v, err := s.judge(ctx, s.plan.build(s.facts(c)), c.Route)
-	if err != nil {
-		return nil, err
+// record counts what came of an evaluation, logs it, and has the shadow policy asked the same.
+func (s *Stage) record(c *pipeline.Call, a *answer) {
+	s.env.Metrics.decided(a.outcome, a.verdict.Action, a.took)
+	if s.env.Log == nil {
+		return
 	}
-	v.ID = c.ID
-	return v, nil
+	e := &entry{
+		call: identityOf(c), at: time.Now(), revision: s.engine.Revision(),
+		outcome: a.outcome, verdict: a.verdict, took: a.took,
+	}
+	if a.failure != nil {
+		e.err = a.failure.err
+	}
+	if s.env.Log.wantsInput() {
+		if e.input = a.input; e.input == nil {
+			e.input = s.plan.build(a.facts)
+		}
+	}
+	s.env.Log.add(e)
 }
 
-// judge evaluates input and checks what comes of it. Stages and commands decide by it, so that they agree.
-func (s *Stage) judge(ctx context.Context, input ast.Object, route llm.Endpoint) (*verdict, error) {
+// judge evaluates, and checks what came of it.
+func (s *Stage) judge(ctx context.Context, c *pipeline.Call, input ast.Object) (*verdict, error) {
 	value, err := s.engine.evaluate(ctx, input)
 	if err != nil {
 		return nil, err
@@ -75,8 +107,8 @@ func (s *Stage) judge(ctx context.Context, input ast.Object, route llm.Endpoint)
 		return nil, fail(conflict, "rules %v claim the call with equal priority", v.conflict)
 	}
 	switch {
-	case v.Action == pipeline.Respond && route != llm.Chat:
-		return nil, fail(misshapen, "action respond answers chat completions only, not %s", route)
+	case v.Action == pipeline.Respond && c.Route != llm.Chat:
+		return nil, fail(misshapen, "action respond answers chat completions only, not %s", c.Route)
 	case len(v.Limits) > 0 && !s.env.Limits:
 		return nil, fail(misshapen, "limits: this gateway enforces no quota that a decision lays on a call")
 	case v.Mask.Restore && !s.env.Restore:
@@ -100,14 +132,13 @@ func (c *Config) rule(o outcome) string {
 	return c.OnError
 }
 
-// failed is the refusal where there is no decision. The caller learns that, and a number to ask about.
+// failed is the refusal where there is no decision. The caller learns that, and a number to ask about: whether
+// the policy is silent, broken or slow is nobody's business outside, and no status of a broken server lets a
+// caller make a load balancer believe that this one is.
 func (v *verdict) failed(f *failure) *pipeline.Refusal {
 	r := v.refused()
-	r.Code = "policy_" + string(f.outcome)
+	r.Code = "policy_no_decision"
 	r.Err = f
-	if f.outcome == timeout {
-		r.Kind = pipeline.Unavailable
-	}
 	r.Reason = "The gateway's policy gave no decision on this request" + v.number()
 	return r
 }

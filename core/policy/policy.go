@@ -30,16 +30,9 @@ type Config struct {
 	Log      LogConfig `yaml:"decision_log" doc:"One JSON line for each decision."`
 }
 
-// LogConfig says where decisions are logged.
-type LogConfig struct {
-	To   string `yaml:"to" default:"" doc:"\"stdout\" or a file's path; empty: no decision log."`
-	Size int    `yaml:"size" default:"4096" doc:"Decisions kept while the log is slow; more are dropped and counted."`
-}
-
 const (
 	maxDeadline = time.Second
 	maxKeywords = 256
-	maxLogSize  = 1 << 20 // decisions
 )
 
 // secretHeaders carry credentials; no policy needs them and no decision log may see them.
@@ -66,9 +59,7 @@ func (c *Config) Validate(p setting.Problems) {
 	if slices.Contains(c.Keywords, "") {
 		p.Addf("keywords", "an empty word is in every text")
 	}
-	if c.Log.Size < 1 || c.Log.Size > maxLogSize {
-		p.In("decision_log").Addf("size", "is %d: must be 1 to %d", c.Log.Size, maxLogSize)
-	}
+	c.Log.validate(p.In("decision_log"))
 }
 
 // isToken reports whether s is an HTTP token, as header names must be.

@@ -123,7 +123,7 @@ func TestWrongDecisionsAreTold(t *testing.T) {
 	s := compile(t, looseConfig(), "a.rego", "package nexus.routes\n\na := {\"target\": [\"x\"]}").Stage(Env{})
 	_, err := s.Handle(t.Context(), newCall(t, chatBody), passed)
 	var r *pipeline.Refusal
-	if !errors.As(err, &r) || r.Code != "policy_schema" || r.Err == nil ||
+	if !errors.As(err, &r) || r.Code != "policy_no_decision" || r.Err == nil ||
 		!strings.Contains(r.Err.Error(), `rule routes.a: unknown member "target": did you mean "targets"?`) {
 		t.Errorf("got %v", err)
 	}

@@ -77,16 +77,15 @@ action := "allow" if count([1 | some x in numbers.range(1, 100000); some y in nu
 // outcomes has a policy for every way not to decide.
 var outcomes = []struct {
 	outcome outcome
-	kind    pipeline.Kind
 	rego    string
 }{
-	{undefined, pipeline.Forbidden, "package nexus\n\ndecision := {\"action\": \"allow\", \"rule\": data.rules[input.request.model]}"},
-	{conflict, pipeline.Forbidden, "package nexus.routes\n\na := {\"targets\": []}\n\nb := {\"targets\": []}"},
-	{conflict, pipeline.Forbidden, nexusDecision + "default action := \"deny\"\n\naction := \"allow\" if input.request.n == 1\n\naction := \"deny\" if input.attempt == 1"},
-	{timeout, pipeline.Unavailable, endless},
-	{failed, pipeline.Forbidden, nexusDecision + "default action := \"deny\"\n\naction := \"allow\" if to_number(input.request.model) > 1"},
-	{misshapen, pipeline.Forbidden, nexusDecision + "action := input.request.model"},
-	{misshapen, pipeline.Forbidden, "package nexus.routes\n\na := {input.request.model: [\"x\"]}"},
+	{undefined, "package nexus\n\ndecision := {\"action\": \"allow\", \"rule\": data.rules[input.request.model]}"},
+	{conflict, "package nexus.routes\n\na := {\"targets\": []}\n\nb := {\"targets\": []}"},
+	{conflict, nexusDecision + "default action := \"deny\"\n\naction := \"allow\" if input.request.n == 1\n\naction := \"deny\" if input.attempt == 1"},
+	{timeout, endless},
+	{failed, nexusDecision + "default action := \"deny\"\n\naction := \"allow\" if to_number(input.request.model) > 1"},
+	{misshapen, nexusDecision + "action := input.request.model"},
+	{misshapen, "package nexus.routes\n\na := {input.request.model: [\"x\"]}"},
 }
 
 func TestEveryFailureIsClosedAndDistinct(t *testing.T) {
@@ -105,7 +104,7 @@ func TestEveryFailureIsClosedAndDistinct(t *testing.T) {
 			if !errors.As(err, &r) {
 				t.Fatalf("got %v, want a refusal", err)
 			}
-			if r.Kind != tt.kind || r.Code != "policy_"+string(tt.outcome) || r.Stage != "policy" || r.Header["X-Should-Retry"] != "false" {
+			if r.Kind != pipeline.Forbidden || r.Code != "policy_no_decision" || r.Stage != "policy" || r.Header["X-Should-Retry"] != "false" {
 				t.Errorf("got %+v", r)
 			}
 			if want := "The gateway's policy gave no decision on this request (decision req-1)."; r.Reason != want {
@@ -197,7 +196,7 @@ func TestWhatNobodyEnforcesIsRefused(t *testing.T) {
 	for _, tt := range tests {
 		c := newCall(t, chatBody)
 		_, err := tt.stage.Handle(t.Context(), c, passed)
-		if r, ok := err.(*pipeline.Refusal); tt.ok != (err == nil) || ok && r.Code != "policy_schema" {
+		if r, ok := err.(*pipeline.Refusal); tt.ok != (err == nil) || ok && r.Code != "policy_no_decision" {
 			t.Errorf("%s: got %v", tt.name, err)
 		}
 	}
@@ -248,7 +247,7 @@ func TestRespond(t *testing.T) {
 	c := newCall(t, chatBody)
 	c.Route = llm.Embeddings
 	var r *pipeline.Refusal
-	if _, err := s.Handle(t.Context(), c, next); !errors.As(err, &r) || r.Code != "policy_schema" {
+	if _, err := s.Handle(t.Context(), c, next); !errors.As(err, &r) || r.Code != "policy_no_decision" {
 		t.Errorf("embeddings: got %v", err)
 	}
 }

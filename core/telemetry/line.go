@@ -24,6 +24,7 @@ func appendLine(b []byte, e *entry) []byte {
 	b = appendString(b, "route", string(c.Route))
 	b = appendString(b, "rule", c.Decision.Rule)
 	b = appendString(b, "decision_id", c.Decision.ID)
+	b = appendString(b, "policy_revision", c.Decision.Revision)
 	b = appendString(b, "model", e.model)
 	b = appendString(b, "served_model", out.Model)
 	b = appendString(b, "backend", out.Backend)

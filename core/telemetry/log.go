@@ -44,7 +44,7 @@ func openLog(name string, limit int, dropped prometheus.Counter) (*sink, error) 
 
 func openFile(name string) (*os.File, error) {
 	if name == "stdout" {
-		return stdout()
+		return Stdout()
 	}
 	return os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }

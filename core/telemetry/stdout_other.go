@@ -4,5 +4,5 @@ package telemetry
 
 import "os"
 
-// stdout is the standard output. It is closed with the log, after everything else has ended.
-func stdout() (*os.File, error) { return os.Stdout, nil }
+// Stdout is the standard output. It is closed with the log, after everything else has ended.
+func Stdout() (*os.File, error) { return os.Stdout, nil }

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// stdout is the standard output under a descriptor of its own: Go ends the process when a write to descriptor
+// Stdout is the standard output under a descriptor of its own: Go ends the process when a write to descriptor
 // 1 finds that its reader is gone, and a log shipper that dies must not take the gateway along.
-func stdout() (*os.File, error) {
+func Stdout() (*os.File, error) {
 	fd, err := syscall.Dup(int(os.Stdout.Fd()))
 	if err != nil {
 		return nil, os.NewSyscallError("dup", err)
