@@ -70,13 +70,32 @@ type Status struct {
 	Warnings   []string        `json:"warnings,omitempty"`
 }
 
-// BackendStatus is one backend in Status.
+// BackendStatus is one server in Status.
 type BackendStatus struct {
-	ID       string `json:"id"`
-	Kind     string `json:"kind"`
-	URL      string `json:"url"`
-	Healthy  bool   `json:"healthy"`
-	InFlight int64  `json:"in_flight"`
+	ID         string     `json:"id"`
+	Backend    string     `json:"backend"` // configured id
+	Kind       string     `json:"kind"`
+	URL        string     `json:"url"`
+	Address    string     `json:"address,omitempty"` // found by discovery
+	Healthy    bool       `json:"healthy"`
+	State      string     `json:"state"`           // healthy, slow_start, open, half_open
+	Cause      string     `json:"cause,omitempty"` // why it is out
+	Until      *time.Time `json:"until,omitempty"` // when a call tries it again; absent: when a probe finds it well
+	InFlight   int64      `json:"in_flight"`
+	FirstToken float64    `json:"ttft_ms_p50,omitempty"`
+	Models     []string   `json:"models,omitempty"` // that it lists
+}
+
+func backendStatus(r upstream.Replica) BackendStatus {
+	out := BackendStatus{
+		ID: r.ID, Backend: r.Backend, Kind: r.Kind, URL: r.URL, Address: r.Address,
+		Healthy: r.Healthy, State: r.State, Cause: r.Cause,
+		InFlight: r.InFlight, FirstToken: float64(r.FirstToken) / float64(time.Millisecond), Models: r.Models,
+	}
+	if !r.Until.IsZero() {
+		out.Until = &r.Until
+	}
+	return out
 }
 
 func (g *Gateway) status() any {
@@ -90,8 +109,8 @@ func (g *Gateway) status() any {
 		Generation: s.generation, Since: s.built, LastReload: last,
 		Backends: []BackendStatus{}, Pools: s.facts.pools, Plugins: s.facts.plugins.Status(), Policy: s.facts.policy, Warnings: s.facts.warnings,
 	}
-	s.facts.upstream.States(func(b upstream.State) bool {
-		out.Backends = append(out.Backends, BackendStatus{b.ID, b.Kind, b.URL, b.Healthy, b.InFlight})
+	s.facts.upstream.Replicas(func(r upstream.Replica) bool {
+		out.Backends = append(out.Backends, backendStatus(r))
 		return true
 	})
 	return out

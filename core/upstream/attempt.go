@@ -28,7 +28,7 @@ const (
 func (u *Upstream) attempt(ctx context.Context, c *pipeline.Call, p *pool, b *backend) (*llm.Reply, *fault) {
 	o, err := u.render(c, p, b)
 	if err != nil {
-		b.peer.health.abandon()
+		b.peer.health.abandon(time.Now())
 		return nil, &fault{refusal: broken("the request could not be prepared", err)}
 	}
 	c.Outcome.Backend, c.Outcome.Pool, c.Outcome.Sent = b.name, p.name, time.Now()
@@ -44,31 +44,11 @@ func (u *Upstream) attempt(ctx context.Context, c *pipeline.Call, p *pool, b *ba
 		end(err)
 	}
 	reply, f := u.exchange(c, b, o, w, done)
-	u.judge(ctx, c, b, f)
+	u.judge(ctx, c, b, p, f)
 	if f != nil {
 		done(f.refusal)
 	}
 	return reply, f
-}
-
-// judge tells the backend's health and the metrics what came of the attempt.
-func (u *Upstream) judge(ctx context.Context, c *pipeline.Call, b *backend, f *fault) {
-	switch {
-	case f == nil:
-		b.peer.health.succeed()
-		u.count.attempt(b.name, "ok")
-	case ctx.Err() != nil:
-		b.peer.health.abandon()
-		u.count.attempt(b.name, "abandoned")
-	case f.lives:
-		b.peer.health.succeed()
-		u.count.attempt(b.name, "status_"+strconv.Itoa(c.Outcome.Status/100)+"xx")
-	default:
-		if b.peer.health.fail(time.Now()) {
-			u.count.ejected(b.name)
-		}
-		u.count.attempt(b.name, "failed")
-	}
 }
 
 // exchange sends one request and reads the start of the answer. On success done belongs to the reply's stream.

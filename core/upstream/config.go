@@ -26,6 +26,10 @@ type BackendConfig struct {
 	APIKey setting.Secret            `yaml:"api_key" doc:"Sent as Authorization: Bearer. The caller's own credential is never forwarded."`
 	Header map[string]setting.Secret `yaml:"headers" doc:"Further headers to send."`
 	Weight int                       `yaml:"weight" default:"1" doc:"Share of calls among the backends of a pool; 0 takes none."`
+
+	Discovery DiscoveryConfig `yaml:"discovery" doc:"Whether the url stands for one server or for all that its name leads to."`
+	Health    HealthConfig    `yaml:"health" doc:"When the backend is taken out of traffic and how it comes back."`
+	Price     PriceConfig     `yaml:"price" doc:"What tokens cost there, for policies; the unit is yours."`
 }
 
 // PoolConfig is a set of interchangeable backends.
@@ -34,6 +38,7 @@ type PoolConfig struct {
 	Backends []string       `yaml:"backends" doc:"Ids of the backends."`
 	Model    string         `yaml:"model" doc:"Model name sent to the backends; empty: the one the caller asked for."`
 	Timeouts TimeoutsConfig `yaml:"timeouts" doc:"How long each phase of a call may last."`
+	Panic    int            `yaml:"panic_threshold" default:"50" doc:"Per cent of the backends above which, when they are out, health is ignored rather than the rest overrun; those where nobody listens, or that say themselves that they are ill, are still not asked. 0: never."`
 }
 
 // TimeoutsConfig bounds each phase of a call; 0 lets a phase last as long as the whole.
@@ -93,6 +98,9 @@ func (b BackendConfig) validate(p setting.Problems) {
 	if b.Weight < 0 {
 		p.Addf("weight", "%d is negative", b.Weight)
 	}
+	b.Health.validate(p.In("health"), b.Kind)
+	b.Discovery.validate(p.In("discovery"))
+	b.Price.validate(p.In("price"))
 }
 
 // framing are the headers that say where a request goes and where it ends.
@@ -116,6 +124,9 @@ func (pool PoolConfig) validate(p setting.Problems, backends map[string]BackendC
 		if _, ok := backends[id]; !ok {
 			p.Addf("backends", "entry %d names %q, which is not among the backends", i, id)
 		}
+	}
+	if pool.Panic < 0 || pool.Panic > 100 {
+		p.Addf("panic_threshold", "%d is no percentage: write 0 to 100", pool.Panic)
 	}
 	t := pool.Timeouts
 	for name, d := range map[string]time.Duration{"connect": t.Connect, "headers": t.Headers, "first_token": t.FirstToken, "between_tokens": t.Between, "total": t.Total} {

@@ -12,7 +12,7 @@ func TestConfiguredHeaders(t *testing.T) {
 		"X-Api-Version": true, "OpenAI-Organization": true, "Content-Length": false, "transfer-encoding": false,
 		"Host": false, "X-A\r\nX-B": false, "": false, "X-Request-Id": false,
 	} {
-		b := BackendConfig{URL: "http://127.0.0.1:8000", Header: map[string]setting.Secret{name: {}}, Weight: 1}
+		b := BackendConfig{URL: "http://127.0.0.1:8000", Header: map[string]setting.Secret{name: {}}, Weight: 1, Health: usualHealth}
 		p := setting.NewProblems()
 		b.validate(p)
 		if bad := len(p.All()) > 0; bad == good {

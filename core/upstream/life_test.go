@@ -57,7 +57,7 @@ func TestCancelInEveryPhase(t *testing.T) {
 			if inflight(u) != 0 || b.calls.Load() != 1 {
 				t.Errorf("%d in flight, %d calls", inflight(u), b.calls.Load())
 			}
-			if h := &u.pools[0].members()[0].peer.health; h.failed != 0 || h.probing {
+			if h := &u.pools[0].members()[0].peer.health; h.failed != 0 || !h.trial.IsZero() {
 				t.Errorf("the backend is blamed: %+v", h)
 			}
 		})
@@ -184,7 +184,7 @@ func TestDescriptorsAreGivenBack(t *testing.T) {
 	round := func() {
 		for _, kind := range kinds {
 			_, _, _ = ask(t, u, chat("[[mock fault="+kind+"]]", true))
-			u.pools[0].members()[0].peer.health.succeed()
+			heal(u.pools[0].members()[0])
 		}
 	}
 	round()

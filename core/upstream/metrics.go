@@ -16,8 +16,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "gateway_upstream_attempts_total", Help: "Attempts at a backend by what came of them.",
 		}, []string{"backend", "outcome"}),
 		ejections: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_upstream_ejections_total", Help: "Times a backend was taken out after failures in a row.",
-		}, []string{"backend"}),
+			Name: "gateway_upstream_ejections_total", Help: "Times a server was taken out of traffic, by why.",
+		}, []string{"backend", "cause"}),
 	}
 	r.MustRegister(m.attempts, m.ejections)
 	return m
@@ -26,4 +26,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 func (m *Metrics) attempt(backend, outcome string) {
 	m.attempts.WithLabelValues(backend, outcome).Inc()
 }
-func (m *Metrics) ejected(backend string) { m.ejections.WithLabelValues(backend).Inc() }
+
+func (m *Metrics) ejected(backend string, why cause) {
+	m.ejections.WithLabelValues(backend, string(why)).Inc()
+}

@@ -1,11 +1,13 @@
 package upstream
 
 import (
-	"fmt"
+	"cmp"
 	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
 // A pool is a set of interchangeable backends under one configuration.
@@ -14,8 +16,14 @@ type pool struct {
 	models   []string
 	model    string // sent to backends; empty: the one asked for
 	timeouts TimeoutsConfig
-	live     atomic.Pointer[[]*backend]
+	panicAt  int // per cent of members that are out
 	turn     atomic.Uint64
+
+	sources  []*source
+	live     atomic.Pointer[[]*backend]
+	shelf    atomic.Pointer[shelf]
+	editions *atomic.Uint64 // the fleet's
+	looked   atomic.Int64   // when a slow member was last looked for
 }
 
 // members are the servers that are there now. The slice is never written to; another one takes its place.
@@ -37,7 +45,13 @@ type backend struct {
 	prefix string // path before /v1, without a slash at its end
 	header []byte // lines sent with every request
 	weight int64
+	price  PriceConfig
 	peer   *peer
+}
+
+// sent is the model name that the pool's backends are asked for.
+func (p *pool) sent(c *pipeline.Call) string {
+	return cmp.Or(p.model, c.Decision.Set.Model, c.Request.Model)
 }
 
 // serves reports whether callers may ask the pool for model.
@@ -50,63 +64,28 @@ func (p *pool) serves(model string) bool {
 	return false
 }
 
-// pick takes the healthy backend with the fewest calls in flight for its weight, but not one of tried.
-// With none to be had it returns nil and how long until one may be.
-func (p *pool) pick(now time.Time, tried *backend) (*backend, time.Duration) {
-	wait := longestEjection
-	var refused *backend
-	for {
-		best, soonest := p.least(now, tried, refused)
-		wait = min(wait, soonest)
-		if best == nil {
-			return nil, max(wait, time.Second)
-		}
-		if best.peer.health.take(now) {
-			return best, 0
-		}
-		if refused != nil {
-			return nil, time.Second
-		}
-		refused = best // its probe went to another call
+// pick takes the backend with the fewest calls in flight for its weight that may be asked for model, but none
+// of tried. One whose turn it is to be tried again goes first, unless the call has failed before. With none to
+// be had it returns nil and how long until one may be.
+func (p *pool) pick(now time.Time, model string, tried ...*backend) (*backend, time.Duration) {
+	var room [64]candidate
+	all, due, wait := p.candidates(now, model, tried, room[:0])
+	if due != nil && (len(tried) == 0 || len(all) == 0) && due.peer.health.take(now) {
+		return due, 0
 	}
+	return p.least(all), wait
 }
 
-func (p *pool) least(now time.Time, tried, refused *backend) (*backend, time.Duration) {
+func (p *pool) least(all []candidate) *backend {
 	var best *backend
 	var bestLoad int64
-	soonest := longestEjection
-	members := p.members()
-	start := int(p.turn.Add(1) % uint64(max(len(members), 1)))
-	for i := range members {
-		b := members[(start+i)%len(members)]
-		if b.weight == 0 || b == tried || b == refused {
-			continue
-		}
-		if ok, wait := b.peer.health.healthy(now); !ok && wait > 0 {
-			soonest = min(soonest, wait)
-			continue
-		}
-		load := (b.peer.inflight.Load() + 1) * 1000 / b.weight
+	start := int(p.turn.Add(1) % uint64(max(len(all), 1)))
+	for i := range all {
+		c := all[(start+i)%len(all)]
+		load := (c.peer.inflight.Load() + 1) * 1_000_000 / (c.weight * c.share)
 		if best == nil || load < bestLoad {
-			best, bestLoad = b, load
+			best, bestLoad = c.backend, load
 		}
 	}
-	return best, soonest
-}
-
-func newBackend(id string, c BackendConfig, fleet *Fleet) (*backend, error) {
-	base, err := url.Parse(c.URL)
-	if err != nil {
-		return nil, err
-	}
-	b := &backend{id: id, name: id, kind: c.Kind, base: base, weight: int64(c.Weight), prefix: strings.TrimSuffix(base.EscapedPath(), "/")}
-	b.header = fmt.Appendf(nil, "Host: %s\r\nContent-Type: application/json\r\nAccept: */*\r\nAccept-Encoding: identity\r\nUser-Agent: nexus\r\n", base.Host)
-	if !c.APIKey.IsZero() {
-		b.header = fmt.Appendf(b.header, "Authorization: Bearer %s\r\n", c.APIKey.Reveal())
-	}
-	for name, value := range c.Header {
-		b.header = fmt.Appendf(b.header, "%s: %s\r\n", name, value.Reveal())
-	}
-	b.peer = fleet.hold(id, base, "")
-	return b, nil
+	return best
 }

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -56,7 +55,7 @@ func (u *Upstream) render(c *pipeline.Call, p *pool, b *backend) (order, error) 
 
 // patchModel names the pool's model, else the decision's, else the call's, which a plugin may have chosen.
 func patchModel(patch *llm.Patch, c *pipeline.Call, p *pool) {
-	model := cmp.Or(p.model, c.Decision.Set.Model, c.Request.Model)
+	model := p.sent(c)
 	written, ok := c.Request.Field("model")
 	if n := len(written); ok && n >= 2 && string(written[1:n-1]) == model {
 		return

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nexus-gateway/nexus/core/llm"
@@ -23,6 +24,9 @@ type Upstream struct {
 	salt  salter
 	count *Metrics
 	trace pipeline.Tracer // nil: attempts are not traced
+
+	mu     sync.Mutex // guards the servers of the pools' sources
+	closed bool
 }
 
 var _ pipeline.Handler = (*Upstream)(nil)
@@ -31,17 +35,16 @@ var _ pipeline.Handler = (*Upstream)(nil)
 func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upstream, error) {
 	u := &Upstream{fleet: fleet, salt: newSalter(cfg.CacheKey), count: count, trace: trace}
 	for name, pc := range cfg.Pools {
-		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts}
+		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, editions: &fleet.editions}
 		u.pools = append(u.pools, p)
-		var members []*backend
 		for _, id := range pc.Backends {
-			b, err := newBackend(id, cfg.Backends[id], fleet)
+			s, err := newSource(id, cfg.Backends[id])
 			if err != nil {
 				u.Close()
 				return nil, fmt.Errorf("upstream: backend %q: %w", id, err)
 			}
-			members = append(members, b)
-			p.setMembers(members)
+			p.sources = append(p.sources, s)
+			u.seat(p, s, []string{""})
 		}
 	}
 	slices.SortFunc(u.pools, func(a, b *pool) int { return compare(a.name, b.name) })
@@ -56,17 +59,6 @@ func compare(a, b string) int {
 		return 1
 	}
 	return 0
-}
-
-// Close gives the connections back; those that no other configuration holds are closed once idle.
-func (u *Upstream) Close() error {
-	for _, p := range u.pools {
-		for _, b := range p.members() {
-			u.fleet.release(b.peer)
-		}
-		p.setMembers(nil)
-	}
-	return nil
 }
 
 // Handle asks the call's targets in order until one answers.
@@ -165,21 +157,21 @@ func (u *Upstream) serving(c *pipeline.Call) ([]*pool, error) {
 // ask tries one pool: one backend, and one more time when the connection failed before the backend can
 // have begun to work.
 func (u *Upstream) ask(ctx context.Context, c *pipeline.Call, p *pool) (*llm.Reply, *fault) {
-	var tried *backend
+	var tried []*backend
 	var last *fault
 	for range 2 {
-		b, wait := p.pick(time.Now(), tried)
+		b, wait := p.pick(time.Now(), p.sent(c), tried...)
 		if b == nil && last == nil {
 			return nil, unavailable(p, wait)
 		}
 		if b == nil {
-			b = tried // the only one there is: once more
+			b = tried[0] // the only one there is: once more
 		}
 		reply, f := u.attempt(ctx, c, p, b)
 		if f == nil || !f.unsent || ctx.Err() != nil {
 			return reply, f
 		}
-		tried, last = b, f
+		tried, last = append(tried, b), f
 	}
 	return nil, last
 }
@@ -218,30 +210,6 @@ var (
 	errBetween    = errors.New("no further token in time")
 	errTotal      = errors.New("the whole call took too long")
 )
-
-// State is what is known of one backend, for policy input and status.
-type State struct {
-	ID, Pool, Kind, URL string // Pool: the first that lists it
-	Healthy             bool
-	InFlight            int64
-}
-
-// States calls yield for every backend, once each, until it returns false.
-func (u *Upstream) States(yield func(State) bool) {
-	seen := make(map[string]bool)
-	for _, p := range u.pools {
-		for _, b := range p.members() {
-			if seen[b.id] {
-				continue
-			}
-			seen[b.id] = true
-			ok, _ := b.peer.health.healthy(time.Now())
-			if !yield(State{b.id, p.name, b.kind, b.base.String(), ok, b.peer.inflight.Load()}) {
-				return
-			}
-		}
-	}
-}
 
 // status reports whether a backend's status says that another backend may do better.
 func transient(status int) bool {

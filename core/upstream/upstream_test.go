@@ -49,6 +49,9 @@ func newUpstream(t *testing.T, cfg Config) *Upstream {
 		if b.Kind == "" {
 			b.Kind = "vllm"
 		}
+		if b.Health == (HealthConfig{}) {
+			b.Health = usualHealth
+		}
 		cfg.Backends[id] = b
 	}
 	for name, p := range cfg.Pools {
@@ -230,7 +233,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("status %d, want %d", r.HTTPStatus(), tt.status)
 			}
 			for _, p := range u.pools {
-				p.members()[0].peer.health.succeed()
+				heal(p.members()[0])
 			}
 		})
 	}
@@ -280,25 +283,6 @@ func TestOnlyOneRetryOfADeadConnection(t *testing.T) {
 	_, err = u.Handle(context.Background(), c)
 	if !errors.As(err, &r) || r.Code != "no_backend_available" || c.Outcome.Attempts != 0 || time.Since(start) > 50*time.Millisecond {
 		t.Errorf("an ejected backend was asked: %v, %d attempts, %v", err, c.Outcome.Attempts, time.Since(start))
-	}
-}
-
-func TestRecoversAfterEjection(t *testing.T) {
-	var h health
-	now := time.Now()
-	for range failuresToEject {
-		h.fail(now)
-	}
-	if h.take(now.Add(ejection / 2)) {
-		t.Error("taken during the pause")
-	}
-	later := now.Add(ejection + time.Millisecond)
-	if !h.take(later) || h.take(later) {
-		t.Error("want exactly one probe after the pause")
-	}
-	h.succeed()
-	if !h.take(later) {
-		t.Error("not taken after a good probe")
 	}
 }
 

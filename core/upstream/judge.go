@@ -1,0 +1,80 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+// judge tells the backend's health and the metrics what came of the attempt.
+func (u *Upstream) judge(ctx context.Context, c *pipeline.Call, b *backend, p *pool, f *fault) {
+	h, now, sent := &b.peer.health, time.Now(), c.Outcome.Sent
+	switch {
+	case f == nil:
+		h.succeed(now, sent)
+		if c.Request.Stream {
+			h.firstToken(c.Outcome.FirstByte)
+		}
+		if slow := p.slowest(now); slow != nil {
+			u.count.ejected(slow.name, causeSlow)
+		}
+		u.count.attempt(b.name, "ok")
+	case ctx.Err() != nil:
+		h.abandon(sent)
+		u.count.attempt(b.name, "abandoned")
+	case f.lives && f.reply != nil && f.reply.Status >= http.StatusInternalServerError:
+		if h.stumble(now, sent) {
+			u.count.ejected(b.name, causeErrorRate)
+		}
+		u.count.attempt(b.name, "status_5xx")
+	case f.lives:
+		h.succeed(now, sent)
+		u.count.attempt(b.name, "status_"+strconv.Itoa(c.Outcome.Status/100)+"xx")
+	default:
+		u.blame(b, now, sent, f)
+		u.count.attempt(b.name, "failed")
+	}
+}
+
+// blame counts a failure against the backend, unless it is the gateway's own.
+func (u *Upstream) blame(b *backend, now, sent time.Time, f *fault) {
+	h, err := &b.peer.health, error(f.refusal)
+	switch why := causeOf(err); {
+	case ours(err):
+		h.abandon(sent)
+	case h.fail(now, sent, why):
+		u.count.ejected(b.name, why)
+	}
+}
+
+// causeOf sorts a failure.
+func causeOf(err error) cause {
+	var op *net.OpError
+	var late net.Error
+	switch {
+	case errors.Is(err, errConnect), errors.Is(err, errHeaders), errors.Is(err, errFirstToken), errors.Is(err, errBetween), errors.Is(err, errTotal):
+		return causeTimeout
+	case errors.As(err, &op) && op.Op == "dial":
+		if errors.As(err, &late) && late.Timeout() {
+			return causeTimeout
+		}
+		return causeConnect
+	}
+	return causeAnswer
+}
+
+// ours reports whether a failure is the gateway's own want of descriptors, ports or memory.
+func ours(err error) bool {
+	for _, want := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, want) {
+			return true
+		}
+	}
+	return false
+}

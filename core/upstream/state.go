@@ -1,0 +1,82 @@
+package upstream
+
+import "time"
+
+// A State is what is known of one backend, for policies: of all its servers together.
+type State struct {
+	ID, Pool   string        // Pool: the first that lists it
+	Healthy    bool          // at least one server takes calls
+	InFlight   int64         // calls that this gateway has there
+	FirstToken time.Duration // median time to the first token; the best server's; 0: unknown
+	Price      float64       // of a million tokens, three prompt tokens for each generated one; 0: none is configured
+}
+
+// States calls yield for every configured backend, once each, until it returns false.
+func (u *Upstream) States(yield func(State) bool) {
+	now, seen := time.Now(), make(map[string]bool)
+	for _, p := range u.pools {
+		for _, s := range p.sources {
+			if seen[s.mould.id] {
+				continue
+			}
+			seen[s.mould.id] = true
+			if !yield(s.state(p, now)) {
+				return
+			}
+		}
+	}
+}
+
+func (s *source) state(p *pool, now time.Time) State {
+	out := State{ID: s.mould.id, Pool: p.name, Price: s.mould.price.blended()}
+	for _, b := range p.members() {
+		if b.name != s.mould.id {
+			continue
+		}
+		out.Healthy = out.Healthy || b.peer.health.share(now) > 0
+		out.InFlight += b.peer.inflight.Load()
+		if m := b.peer.health.firstTokenMedian(); m > 0 && (out.FirstToken == 0 || m < out.FirstToken) {
+			out.FirstToken = m
+		}
+	}
+	return out
+}
+
+// A Replica is what is known of one server, for status.
+type Replica struct {
+	ID, Backend, Kind, URL string
+	Address                string // found by discovery; empty: the URL's own
+	Healthy                bool   // it takes calls
+	State                  string // healthy, slow_start, open or half_open
+	Cause                  string // why it is open or half open
+	Until                  time.Time
+	InFlight               int64
+	FirstToken             time.Duration // median; 0: unknown
+	Models                 []string      // that it lists; nil: unknown
+}
+
+// Replicas calls yield for every server, once each, until it returns false.
+func (u *Upstream) Replicas(yield func(Replica) bool) {
+	now, seen := time.Now(), make(map[string]bool)
+	for _, p := range u.pools {
+		for _, b := range p.members() {
+			if !seen[b.id] && !yield(b.replica(now)) {
+				return
+			}
+			seen[b.id] = true
+		}
+	}
+}
+
+func (b *backend) replica(now time.Time) Replica {
+	s := b.peer.health.standing(now)
+	out := Replica{
+		ID: b.id, Backend: b.name, Kind: b.kind, URL: b.base.String(), Address: b.peer.key.dial,
+		Healthy: b.peer.health.share(now) > 0, State: s.state, Cause: string(s.cause), Until: s.until,
+		InFlight: b.peer.inflight.Load(), FirstToken: b.peer.health.firstTokenMedian(),
+	}
+	if m := b.peer.models.Load(); m != nil {
+		out.Models = m.names()
+	}
+	return out
+}
