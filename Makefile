@@ -42,7 +42,7 @@ lint: ## vet, staticcheck and formatting
 	$(GO) run $(STATICCHECK) ./...
 
 e2e: build ## drive the built binary with curl and the openai Node and Go SDKs
-	NEXUS_E2E=1 $(GO) test -count=1 ./cmd/nexus
+	NEXUS_E2E=1 $(GO) test -count=1 ./cmd/nexus/...
 
 bench: build ## compare with direct, nginx and a bare ReverseProxy; writes BENCHMARKS.md
 	$(GO) build -o bin/nexus-bench ./cmd/nexus-bench
