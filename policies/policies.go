@@ -11,7 +11,7 @@ import (
 //go:embed data.json routes.rego routes_test.rego nexus
 var shipped embed.FS
 
-//go:embed nexus/decision.rego
+//go:embed nexus/decision.rego nexus/lib.rego
 var library embed.FS
 
 // InputSchema is the JSON Schema of `input`, version 1.
@@ -33,5 +33,6 @@ var ClaimsSchema []byte
 // policy, its data and its tests.
 func Shipped() fs.FS { return shipped }
 
-// Library returns the library alone; it is loaded beside every folder that does not bring its own.
+// Library returns the library alone; each of its packages is loaded beside every folder that does not bring it
+// itself.
 func Library() fs.FS { return library }

@@ -180,21 +180,23 @@ func parse(rego map[string]string) (map[string]*ast.Module, error) {
 	return modules, nil
 }
 
-// addLibrary adds the shipped library, unless the folder brings its own: a module in package nexus or
-// nexus.decision.
+// addLibrary adds the packages of the shipped library that the folder does not bring itself: the decision, which
+// is nexus or nexus.decision, and nexus.lib.
 func addLibrary(modules map[string]*ast.Module) error {
+	own := map[string]bool{}
 	for _, m := range modules {
-		if p := m.Package.Path.String(); p == "data.nexus" || p == entrypoint {
-			return nil
-		}
+		own[m.Package.Path.String()] = true
 	}
+	own["data.nexus"] = own["data.nexus"] || own[entrypoint]
 	f, err := Sources{Files: policies.Library(), Name: "nexus library", Data: []byte("{}")}.read()
 	if err != nil {
 		return err
 	}
 	library, err := parse(f.rego)
 	for name, m := range library {
-		modules[name] = m
+		if !own[m.Package.Path.String()] {
+			modules[name] = m
+		}
 	}
 	return err
 }

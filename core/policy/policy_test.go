@@ -40,8 +40,11 @@ func TestShippedPoliciesPassTheirTests(t *testing.T) {
 	}
 }
 
-func TestShippedPoliciesAreFormatted(t *testing.T) {
-	f, err := Shipped().read()
+func TestShippedPoliciesAreFormatted(t *testing.T) { areFormatted(t, Shipped()) }
+
+func areFormatted(t *testing.T, src Sources) {
+	t.Helper()
+	f, err := src.read()
 	if err != nil {
 		t.Fatal(err)
 	}

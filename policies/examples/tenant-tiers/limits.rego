@@ -1,0 +1,3 @@
+package nexus.limits
+
+answer := {"max_tokens": data.tiers[input.principal.tier].max_tokens}
