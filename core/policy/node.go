@@ -18,6 +18,7 @@ import (
 // A node is one place of a JSON Schema: what may stand there, and what may stand below.
 type node struct {
 	path        string // as it is shown: input.backends[_].kv_used
+	Description string
 	Ref         string `json:"$ref"`
 	Type        string
 	Enum        []string

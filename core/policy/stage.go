@@ -41,7 +41,7 @@ type BackendState struct {
 	KVUsed    float64 // share of its KV cache in use
 
 	TTFT  time.Duration // usual time to the first token; 0: not known
-	Price float64       // in the operator's unit; 0: none is configured
+	Price float64       // of a million tokens; 0: none is configured
 }
 
 // A Budget is what the caller has spent of what it may spend.
