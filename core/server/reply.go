@@ -83,6 +83,7 @@ const deadlineStep = 8
 var (
 	noCache    = []string{"no-cache"}
 	unbuffered = []string{"no"}
+	once       = []string{"1"}
 )
 
 func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
@@ -101,9 +102,7 @@ func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
 	} else {
 		h["Content-Length"] = []string{strconv.Itoa(len(first.Raw))}
 	}
-	if c.Outcome.Backend != "" {
-		h["X-Nexus-Backend"] = []string{c.Outcome.Backend}
-	}
+	answered(h, &c.Outcome)
 	for name, values := range c.Headers {
 		if h[name] = values; len(values) == 0 {
 			delete(h, name)
@@ -111,6 +110,21 @@ func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
 	}
 	p.renew()
 	p.x.w.WriteHeader(reply.Status)
+}
+
+// answered says who answered, and what it took.
+func answered(h http.Header, o *pipeline.Outcome) {
+	if o.Backend == "" {
+		return
+	}
+	h["X-Nexus-Backend"] = []string{o.Backend}
+	h["X-Nexus-Attempts"] = once
+	if o.Attempts != 1 {
+		h["X-Nexus-Attempts"] = []string{strconv.Itoa(o.Attempts)}
+	}
+	if o.Fallback != "" {
+		h["X-Fallback-Model"] = []string{o.Fallback}
+	}
 }
 
 func (p *printer) renew() {

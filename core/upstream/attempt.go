@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/nexus-gateway/nexus/core/llm"
@@ -24,32 +22,55 @@ const (
 	maxError = 64 << 10  // bytes read of an error reply
 )
 
+// A try is one attempt to be made.
+type try struct {
+	pool    *pool
+	backend *backend
+	last    bool // there is nobody else to ask
+}
+
 // attempt sends the call to one backend and returns its reply once the first of it is there, or a fault.
-func (u *Upstream) attempt(ctx context.Context, c *pipeline.Call, p *pool, b *backend) (*llm.Reply, *fault) {
-	o, err := u.render(c, p, b)
+func (u *Upstream) attempt(ctx context.Context, c *pipeline.Call, t try) (*llm.Reply, *fault) {
+	b := t.backend
+	o, err := u.render(c, t.pool, b)
 	if err != nil {
 		b.peer.health.abandon(time.Now())
 		return nil, &fault{refusal: broken("the request could not be prepared", err)}
 	}
-	c.Outcome.Backend, c.Outcome.Pool, c.Outcome.Sent = b.name, p.name, time.Now()
+	c.Outcome.Backend, c.Outcome.Pool, c.Outcome.Sent = b.name, t.pool.name, time.Now()
 	c.Outcome.Attempts++
 	b.peer.inflight.Add(1)
 	end := func(error) {}
 	if u.trace != nil {
 		ctx, end = u.trace(ctx, c, b.name)
 	}
-	w := newWatch(ctx, p.timeouts, b.peer.wire)
+	w := newWatch(ctx, t.timeouts(c), b.peer.wire)
 	done := func(err error) {
 		b.peer.inflight.Add(-1)
 		end(err)
 	}
 	reply, f := u.exchange(c, b, o, w, done)
-	u.judge(ctx, c, b, p, f)
+	u.judge(ctx, c, b, t.pool, f)
 	if f != nil {
 		done(f.refusal)
 	}
 	return reply, f
 }
+
+// timeouts are the pool's, with the time to the first token that this prompt may take.
+func (t *try) timeouts(c *pipeline.Call) TimeoutsConfig {
+	out := t.pool.timeouts
+	if out.FirstToken == 0 {
+		return out
+	}
+	out.FirstToken += out.FirstPer1K * time.Duration(len(c.Request.Body)/bytesPerToken) / 1000
+	if t.last {
+		out.FirstToken = max(out.FirstToken, out.LastResort)
+	}
+	return out
+}
+
+const bytesPerToken = 4 // of a request's body; an engine's own count comes too late
 
 // exchange sends one request and reads the start of the answer. On success done belongs to the reply's stream.
 func (u *Upstream) exchange(c *pipeline.Call, b *backend, o order, w *watch, done func(error)) (*llm.Reply, *fault) {
@@ -59,21 +80,19 @@ func (u *Upstream) exchange(c *pipeline.Call, b *backend, o order, w *watch, don
 		return nil, connectionFault(w.cause(err), err)
 	}
 	c.Outcome.Status = response.StatusCode
-	w.enter(c.Outcome.Sent, w.timeouts.FirstToken, errFirstToken)
+	streamed := c.Request.Stream && generates(c.Route)
+	w.begun(c.Outcome.Sent, streamed)
 	switch {
 	case response.StatusCode != http.StatusOK:
 		return nil, statusFault(response, w)
-	case isEventStream(response.Header) != (c.Request.Stream && generates(c.Route)):
+	case isEventStream(response.Header) != streamed:
 		w.drop()
 		return nil, answerFault("was not in the form that was asked for", errForm)
-	case c.Request.Stream && generates(c.Route):
+	case streamed:
 		return newStream(c, o, w, response, done)
 	}
 	return whole(c, w, response, done)
 }
-
-// An SDK that reads events finds none in JSON and takes the answer for empty; the other way round it throws.
-var errForm = errors.New("an event stream for a body, or a body for an event stream")
 
 // send writes the request and reads the response's head. A connection that served before and turns out
 // dead without a byte of answer was closed while idle, so the request is sent again on a new one: once,
@@ -85,7 +104,7 @@ func send(c *pipeline.Call, b *backend, body []byte, w *watch) (*http.Response, 
 			return nil, err
 		}
 		w.hold(conn)
-		w.enter(c.Outcome.Sent, w.timeouts.Headers, errHeaders)
+		w.sent(c.Outcome.Sent, c.Request.Stream && generates(c.Route))
 		response, err := exchangeHeads(c, b, body, conn)
 		if fresh && err != nil {
 			return nil, &resent{err}
@@ -243,65 +262,4 @@ func readAll(response *http.Response, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("the body exceeds the limit of %d bytes", limit)
 	}
 	return body, err
-}
-
-// connectionFault says what to tell when no response came; raw is the connection's own error.
-func connectionFault(err, raw error) *fault {
-	switch {
-	case errors.Is(err, errHeaders), errors.Is(err, errTotal):
-		return timeoutFault(err)
-	case errors.Is(err, context.Canceled):
-		return &fault{refusal: broken("The call was cancelled.", err)}
-	}
-	var op *net.OpError
-	var silent silence
-	var again *resent
-	dial := errors.As(raw, &op) && op.Op == "dial"
-	if !dial && !errors.As(raw, &silent) {
-		return answerFault("could not be read", err)
-	}
-	return &fault{movable: true, unsent: dial || hungUp(raw) && !errors.As(raw, &again), refusal: &pipeline.Refusal{
-		Kind: pipeline.Unavailable, Stage: "upstream", Code: "backend_unreachable", Retry: time.Second,
-		Reason: "The backend could not be reached.", Err: err,
-	}}
-}
-
-// A resent is what came of sending a request a second time.
-type resent struct{ error }
-
-func (r *resent) Unwrap() error { return r.error }
-
-// hungUp reports whether err says that the other side closed the connection without a byte of answer.
-func hungUp(err error) bool {
-	var silent silence
-	return errors.As(err, &silent) && dead(err)
-}
-
-// dead reports whether err says that the other side has closed the connection.
-func dead(err error) bool {
-	for _, sign := range [...]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
-		if errors.Is(err, sign) {
-			return true
-		}
-	}
-	return false
-}
-
-func timeoutFault(err error) *fault {
-	return &fault{movable: true, refusal: &pipeline.Refusal{
-		Kind: pipeline.GatewayTimeout, Stage: "upstream", Code: "backend_timeout",
-		Reason: "The backend did not answer in time.", Err: err,
-	}}
-}
-
-// answerFault says that the backend answered something that is no answer.
-func answerFault(what string, err error) *fault {
-	if errors.Is(err, errFirstToken) || errors.Is(err, errTotal) {
-		return timeoutFault(err)
-	}
-	return &fault{movable: true, refusal: broken("The backend's answer "+what+".", err)}
-}
-
-func broken(reason string, err error) *pipeline.Refusal {
-	return &pipeline.Refusal{Kind: pipeline.BadGateway, Stage: "upstream", Code: "bad_backend_answer", Reason: reason, Err: err}
 }

@@ -47,10 +47,10 @@ func (p *pool) candidates(now time.Time, model string, tried []*backend, dst []c
 // longestWait is the most that a caller is told to wait for a backend.
 const longestWait = 30 * time.Second
 
-// was reports whether b is among those tried.
+// was reports whether b is among those tried, be it as another pool knows it.
 func was(tried []*backend, b *backend) bool {
 	for _, t := range tried {
-		if t == b {
+		if t.peer == b.peer {
 			return true
 		}
 	}

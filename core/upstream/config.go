@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/setting"
@@ -39,15 +38,7 @@ type PoolConfig struct {
 	Model    string         `yaml:"model" doc:"Model name sent to the backends; empty: the one the caller asked for."`
 	Timeouts TimeoutsConfig `yaml:"timeouts" doc:"How long each phase of a call may last."`
 	Panic    int            `yaml:"panic_threshold" default:"50" doc:"Per cent of the backends above which, when they are out, health is ignored rather than the rest overrun; those where nobody listens, or that say themselves that they are ill, are still not asked. 0: never."`
-}
-
-// TimeoutsConfig bounds each phase of a call; 0 lets a phase last as long as the whole.
-type TimeoutsConfig struct {
-	Connect    time.Duration `yaml:"connect" default:"2s" doc:"To connect, TLS included."`
-	Headers    time.Duration `yaml:"headers" default:"120s" doc:"From the request sent to the response's headers."`
-	FirstToken time.Duration `yaml:"first_token" default:"120s" doc:"From the request sent to the first event of a stream, or the whole body of a reply that is not streamed."`
-	Between    time.Duration `yaml:"between_tokens" default:"60s" doc:"Between two events of a stream."`
-	Total      time.Duration `yaml:"total" default:"1h" doc:"The whole call at one backend."`
+	Retry    RetryConfig    `yaml:"retry" doc:"What is tried again before anything of an answer has been handed out."`
 }
 
 // RouteConfig loosens one route.
@@ -128,10 +119,6 @@ func (pool PoolConfig) validate(p setting.Problems, backends map[string]BackendC
 	if pool.Panic < 0 || pool.Panic > 100 {
 		p.Addf("panic_threshold", "%d is no percentage: write 0 to 100", pool.Panic)
 	}
-	t := pool.Timeouts
-	for name, d := range map[string]time.Duration{"connect": t.Connect, "headers": t.Headers, "first_token": t.FirstToken, "between_tokens": t.Between, "total": t.Total} {
-		if d < 0 {
-			p.Addf("timeouts."+name, "%v is negative", d)
-		}
-	}
+	pool.Timeouts.validate(p.In("timeouts"))
+	pool.Retry.validate(p.In("retry"))
 }

@@ -37,6 +37,9 @@ func (u *Upstream) judge(ctx context.Context, c *pipeline.Call, b *backend, p *p
 		h.succeed(now, sent)
 		u.count.attempt(b.name, "status_"+strconv.Itoa(c.Outcome.Status/100)+"xx")
 	default:
+		if f.late != nil {
+			u.count.late(b.name, f.late)
+		}
 		u.blame(b, now, sent, f)
 		u.count.attempt(b.name, "failed")
 	}
@@ -57,8 +60,9 @@ func (u *Upstream) blame(b *backend, now, sent time.Time, f *fault) {
 func causeOf(err error) cause {
 	var op *net.OpError
 	var late net.Error
+	var phase *lateness
 	switch {
-	case errors.Is(err, errConnect), errors.Is(err, errHeaders), errors.Is(err, errFirstToken), errors.Is(err, errBetween), errors.Is(err, errTotal):
+	case errors.As(err, &phase):
 		return causeTimeout
 	case errors.As(err, &op) && op.Op == "dial":
 		if errors.As(err, &late) && late.Timeout() {

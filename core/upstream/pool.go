@@ -17,6 +17,8 @@ type pool struct {
 	model    string // sent to backends; empty: the one asked for
 	timeouts TimeoutsConfig
 	panicAt  int // per cent of members that are out
+	retry    RetryConfig
+	retries  budget
 	turn     atomic.Uint64
 
 	sources  []*source

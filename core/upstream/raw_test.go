@@ -422,7 +422,7 @@ func TestHandshakeThatHangs(t *testing.T) {
 	began := time.Now()
 	_, _, err := ask(t, u, chat("x", false))
 	var r *pipeline.Refusal
-	if !errors.As(err, &r) || r.Code != "backend_unreachable" || time.Since(began) > time.Second {
+	if !errors.As(err, &r) || r.Code != "backend_connect_timeout" || time.Since(began) > time.Second {
 		t.Errorf("%v after %v", err, time.Since(began))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
@@ -21,11 +22,38 @@ func statusFault(response *http.Response, w *watch) *fault {
 		w.drop() // what is left of a long body is not worth reading, and a status says enough without one
 	}
 	f := errorFault(body[:min(len(body), maxError)], response.StatusCode)
+	f.after = retryAfter(response.Header, time.Now())
 	if f.reply != nil {
 		copyRetryAfter(f.reply.Header, response.Header)
 	}
 	return f
 }
+
+// retryAfter is how long a backend asks to be left alone: Retry-After-Ms, or Retry-After in seconds or as a date.
+// What cannot be read, or lies in the past, is 0.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil {
+		return seconds(ms / 1000)
+	}
+	text := h.Get("Retry-After")
+	if s, err := strconv.ParseFloat(text, 64); err == nil {
+		return seconds(s)
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(at.Sub(now), 0)
+	}
+	return 0
+}
+
+// seconds is s as a duration, within what a duration holds; 0 where s is negative or no number.
+func seconds(s float64) time.Duration {
+	if !(s > 0) {
+		return 0
+	}
+	return time.Duration(min(s, maxRetryAfter.Seconds()) * float64(time.Second))
+}
+
+const maxRetryAfter = 24 * time.Hour
 
 func copyRetryAfter(to, from http.Header) {
 	for _, name := range [...]string{"Retry-After", "Retry-After-Ms"} {
@@ -64,7 +92,7 @@ func errorFault(body []byte, status int) *fault {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		// Ours, not the caller's: it must not look as if the caller's key were wrong. A 403 may be a
 		// provider's moderation, which nobody is asked to get round.
-		return &fault{movable: status == http.StatusUnauthorized, lives: lives,
+		return &fault{movable: status == http.StatusUnauthorized, settled: true, lives: lives,
 			refusal: broken("The backend refused the gateway's own credential.", errors.New(http.StatusText(status)))}
 	case status < 400:
 		return &fault{movable: true, refusal: broken("The backend answered with an unexpected status.", errors.New(http.StatusText(status)))}
@@ -73,13 +101,27 @@ func errorFault(body []byte, status int) *fault {
 	if !ok {
 		e = llm.APIError{Message: "The backend answered with status " + strconv.Itoa(status) + "."}
 	}
+	filtered := filters(&e)
 	normalise(&e, status)
 	data := llm.AppendError(nil, e)
 	reply := &llm.Reply{Status: status, Header: http.Header{"Content-Type": jsonType}}
 	reply.Stream = llm.One(llm.Chunk{Raw: data, Data: data, Kind: llm.Body})
-	return &fault{movable: transient(status), lives: lives, reply: reply, refusal: &pipeline.Refusal{
-		Kind: pipeline.BadGateway, Stage: "upstream", Code: e.Code, Reason: e.Message,
-	}}
+	overflow := e.Code == "context_length_exceeded" && status < http.StatusInternalServerError
+	return &fault{
+		movable: !filtered && (overflow || transient(status)), overflow: overflow, lives: lives, reply: reply,
+		refusal: &pipeline.Refusal{Kind: pipeline.BadGateway, Stage: "upstream", Code: e.Code, Reason: e.Message},
+	}
+}
+
+// filters reports whether e is a provider's refusal for the content's sake. Nobody is asked to get round one,
+// whatever status it came with.
+func filters(e *llm.APIError) bool {
+	for _, word := range [...]string{"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"} {
+		if e.Code == word || e.Type == word {
+			return true
+		}
+	}
+	return false
 }
 
 // normalise gives an engine's error the type and code that OpenAI's clients know.

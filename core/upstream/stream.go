@@ -223,8 +223,8 @@ func (s *stream) finish(err error) (llm.Chunk, error) {
 		return llm.Chunk{}, s.err
 	}
 	err = s.watch.cause(err)
-	if errors.Is(err, errBetween) || errors.Is(err, errTotal) {
-		return s.fail(timeoutFault(err).refusal)
+	if late := (*lateness)(nil); errors.As(err, &late) {
+		return s.fail(timeoutFault(late, err).refusal)
 	}
 	return s.fail(broken("The backend's answer was cut off.", err))
 }

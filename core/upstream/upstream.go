@@ -5,13 +5,10 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
@@ -35,7 +32,8 @@ var _ pipeline.Handler = (*Upstream)(nil)
 func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upstream, error) {
 	u := &Upstream{fleet: fleet, salt: newSalter(cfg.CacheKey), count: count, trace: trace}
 	for name, pc := range cfg.Pools {
-		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, editions: &fleet.editions}
+		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, retry: pc.Retry, editions: &fleet.editions}
+		p.retries.set(pc.Retry.Share, pc.Retry.Floor)
 		u.pools = append(u.pools, p)
 		for _, id := range pc.Backends {
 			s, err := newSource(id, cfg.Backends[id])
@@ -67,21 +65,12 @@ func (u *Upstream) Handle(ctx context.Context, c *pipeline.Call) (*llm.Reply, er
 	if err != nil {
 		return nil, err
 	}
-	var last *fault
-	for _, p := range pools {
-		reply, f := u.ask(ctx, c, p)
-		if f == nil {
-			if last != nil && last.reply != nil {
-				_ = last.reply.Stream.Close()
-			}
-			return reply, nil
-		}
-		last = f
-		if !f.movable || ctx.Err() != nil {
-			break
-		}
+	t := tries{u: u, call: c, pools: pools}
+	reply, f := t.answer(ctx)
+	if f != nil {
+		return f.answer(ctx)
 	}
-	return last.answer(ctx)
+	return reply, nil
 }
 
 // targets lists the pools to ask: the decision's, else the one that a plugin chose, else every pool that serves
@@ -152,71 +141,4 @@ func (u *Upstream) serving(c *pipeline.Call) ([]*pool, error) {
 		return nil, pipeline.NoModel("upstream", model)
 	}
 	return pools, nil
-}
-
-// ask tries one pool: one backend, and one more time when the connection failed before the backend can
-// have begun to work.
-func (u *Upstream) ask(ctx context.Context, c *pipeline.Call, p *pool) (*llm.Reply, *fault) {
-	var tried []*backend
-	var last *fault
-	for range 2 {
-		b, wait := p.pick(time.Now(), p.sent(c), tried...)
-		if b == nil && last == nil {
-			return nil, unavailable(p, wait)
-		}
-		if b == nil {
-			b = tried[0] // the only one there is: once more
-		}
-		reply, f := u.attempt(ctx, c, p, b)
-		if f == nil || !f.unsent || ctx.Err() != nil {
-			return reply, f
-		}
-		tried, last = append(tried, b), f
-	}
-	return nil, last
-}
-
-// A fault is why one attempt gave no usable answer.
-type fault struct {
-	refusal *pipeline.Refusal
-	reply   *llm.Reply // the backend's own error reply, given to the caller when nobody else answers
-	movable bool       // another target may do better
-	unsent  bool       // the backend has most likely not begun to work
-	lives   bool       // the backend is well: it answered, if not as wished
-}
-
-func (f *fault) answer(ctx context.Context) (*llm.Reply, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	if f.reply != nil {
-		return f.reply, nil
-	}
-	return nil, f.refusal
-}
-
-func unavailable(p *pool, wait time.Duration) *fault {
-	return &fault{movable: true, refusal: &pipeline.Refusal{
-		Kind: pipeline.Unavailable, Stage: "upstream", Code: "no_backend_available", Retry: wait,
-		Reason: "No backend is able to answer right now.",
-		Err:    fmt.Errorf("every backend of pool %q is out", p.name),
-	}}
-}
-
-var (
-	errConnect    = errors.New("no connection in time")
-	errHeaders    = errors.New("no response headers in time")
-	errFirstToken = errors.New("no first token in time")
-	errBetween    = errors.New("no further token in time")
-	errTotal      = errors.New("the whole call took too long")
-)
-
-// status reports whether a backend's status says that another backend may do better.
-func transient(status int) bool {
-	switch status {
-	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
-		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
 }

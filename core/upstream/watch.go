@@ -17,7 +17,7 @@ type watch struct {
 	wire     *wire
 	conn     *conn
 	last     time.Time // when the whole attempt must be over; zero: never
-	phase    error     // what to say when the deadline passes
+	phase    *lateness // what to say when the deadline passes
 	unhook   func() bool
 	broken   atomic.Bool
 }
@@ -44,8 +44,31 @@ func (w *watch) abort() {
 	_ = w.conn.Close()
 }
 
+// sent begins the wait for the response's headers. The headers of a stream may come as late as its first token, and
+// no later.
+func (w *watch) sent(at time.Time, streamed bool) {
+	d, phase := w.first(streamed)
+	if h := w.timeouts.Headers; d == 0 || h > 0 && h < d {
+		d, phase = h, errHeaders
+	}
+	w.enter(at, d, phase)
+}
+
+// begun begins the wait for the first event or the whole body.
+func (w *watch) begun(at time.Time, streamed bool) {
+	d, phase := w.first(streamed)
+	w.enter(at, d, phase)
+}
+
+func (w *watch) first(streamed bool) (time.Duration, *lateness) {
+	if streamed {
+		return w.timeouts.FirstToken, errFirstToken
+	}
+	return w.timeouts.Answer, errAnswer
+}
+
 // enter begins a phase that may last d from start; 0 lets it last as long as the whole.
-func (w *watch) enter(start time.Time, d time.Duration, phase error) {
+func (w *watch) enter(start time.Time, d time.Duration, phase *lateness) {
 	var end time.Time
 	if d > 0 {
 		end = start.Add(d)
@@ -54,7 +77,7 @@ func (w *watch) enter(start time.Time, d time.Duration, phase error) {
 }
 
 // until begins a phase that ends at end, or with the whole if that is sooner; zero: with the whole.
-func (w *watch) until(end time.Time, phase error) {
+func (w *watch) until(end time.Time, phase *lateness) {
 	w.phase = phase
 	if end.IsZero() || !w.last.IsZero() && !end.Before(w.last) {
 		end, w.phase = w.last, errTotal
