@@ -38,7 +38,7 @@ var narrowHost = []HostFunc{{
 		if stack[0]>>32 != 0 {
 			g.Stop(errors.New("garbage in the upper half"))
 		}
-		if left := g.Remaining(); left <= 0 || left > time.Second {
+		if left := g.Remaining(); left > time.Second { // a busy machine may leave none
 			g.Stop(fmt.Errorf("%v remain", left))
 		}
 		g.Charge(1000)
