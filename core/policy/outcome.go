@@ -9,7 +9,6 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
-	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
@@ -107,8 +106,8 @@ func (s *Stage) judge(ctx context.Context, c *pipeline.Call, input ast.Object) (
 		return nil, fail(conflict, "rules %v claim the call with equal priority", v.conflict)
 	}
 	switch {
-	case v.Action == pipeline.Respond && c.Route != llm.Chat:
-		return nil, fail(misshapen, "action respond answers chat completions only, not %s", c.Route)
+	case v.Action == pipeline.Respond && !c.Route.Answers():
+		return nil, fail(misshapen, "action respond answers chat and text completions only, not %s", c.Route)
 	case len(v.Limits) > 0 && !s.env.Limits:
 		return nil, fail(misshapen, "limits: this gateway enforces no quota that a decision lays on a call")
 	case v.Mask.Restore && !s.env.Restore:
