@@ -37,7 +37,11 @@ func commands() []command {
 		{"plugin test", "hold a plugin to every law of the contract, and to its author's cases", "[-config FILE] [-cases DIR] [-json] [MODULE|DIR|NAME]", pluginTest},
 		{"plugin bench", "measure a plugin as the gateway asks it", "[-config FILE] [-time 1s] [MODULE|DIR|NAME]", pluginBench},
 		{"plugin run", "ask a plugin about a text or a request, and print what it changes", "[-config FILE] [-who tenant=T,…] -text TEXT | -request FILE [-reply FILE] [-json] [MODULE|DIR|NAME]", pluginRun},
-		{"policy test", "run the tests of a folder of policies", "[DIR]", policyTest},
+		{"policy init", "write a small policy with its tests into a new folder", "DIR", policyInit},
+		{"policy fmt", "format policies, or list those that are not", "[-w | -d] [DIR]", policyFmt},
+		{"policy test", "run the tests of a folder of policies, in Rego and in YAML", "[-coverage] [-min PERCENT] [-junit FILE] [-v] [-json] [DIR]", policyTest},
+		{"policy eval", "decide a request or an input, and print the decision", "-request FILE | -input FILE [-c nexus.yaml] [-json] [DIR]", policyEval},
+		{"policy explain", "say of every rule why it did or did not claim a request", "-request FILE | -input FILE [-c nexus.yaml] [-json] [DIR]", policyExplain},
 		{"mock", "run the built-in mock backend", "[-listen 127.0.0.1:8000] [-kind vllm|sglang] [-models a,b]", runMock},
 		{"version", "print the version", "", printVersion},
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nexus-gateway/nexus/core/auth"
 	"github.com/nexus-gateway/nexus/core/config"
-	"github.com/nexus-gateway/nexus/core/policy"
 	"github.com/nexus-gateway/nexus/core/setting"
 )
 
@@ -81,27 +80,4 @@ func configDefault(_ context.Context, t terminal, args []string) error {
 	}
 	_, err := t.out.Write(defaults)
 	return err
-}
-
-func policyTest(ctx context.Context, t terminal, args []string) error {
-	dir, err := parse(t, "policy test", args, 1, none)
-	if err != nil {
-		return err
-	}
-	c := policy.Config{Dir: strings.Join(dir, "")}
-	sources, err := c.Sources(nil)
-	if err != nil {
-		return err
-	}
-	report, err := policy.Test(ctx, sources)
-	if err != nil {
-		return err
-	}
-	if _, err = fmt.Fprint(t.out, report); err != nil {
-		return err
-	}
-	if !report.OK() {
-		return errors.New("nexus policy test: a test failed")
-	}
-	return nil
 }

@@ -82,6 +82,15 @@ func (s *Source) Name() string { return s.name }
 // Files returns the secret files that were read, whose change is a change of the configuration.
 func (s *Source) Files() []string { return slices.Clone(s.files) }
 
+// Line returns the line that path stands at, or else that of the nearest section around it; 0: none is known.
+func (s *Source) Line(path string) int { return s.find(path).line }
+
+// Lines is Decode for those who later say themselves at which line something stands.
+func Lines(name string, data []byte, into any) (line func(path string) int, err error) {
+	s, err := Decode(name, data, into)
+	return s.Line, err
+}
+
 // Locate returns an *Error that says file, line and column of each problem; nil when there is none.
 func (s *Source) Locate(p setting.Problems) error {
 	located := make([]Problem, 0, len(p.All()))

@@ -138,6 +138,7 @@ func (g *Gateway) compilePolicy(ctx context.Context, f *config.File) (*policy.En
 	if err != nil {
 		return nil, err
 	}
+	sources.YAML = config.Lines
 	return g.policies.Compile(ctx, sources, f.Policy)
 }
 

@@ -9,28 +9,30 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/cover"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
 )
 
 // A Report is what a policy's own tests gave.
 type Report struct {
-	Results []TestResult
-	Passed  int
-	Failed  int // failed or ended in an error
-	Skipped int
+	Results  []TestResult `json:"results"`
+	Passed   int          `json:"passed"`
+	Failed   int          `json:"failed"` // failed or ended in an error
+	Skipped  int          `json:"skipped"`
+	Coverage *Coverage    `json:"coverage,omitempty"` // of Cover; nil otherwise
 }
 
 // A TestResult is one test.
 type TestResult struct {
-	Package string
-	Name    string
-	File    string
-	Line    int
-	Passed  bool
-	Skipped bool
-	Reason  string // why it failed; empty otherwise
-	Took    time.Duration
+	Package string        `json:"package"` // of Rego; the file of a table
+	Name    string        `json:"name"`
+	File    string        `json:"file"`
+	Line    int           `json:"line"`
+	Passed  bool          `json:"passed"`
+	Skipped bool          `json:"skipped"`
+	Reason  string        `json:"reason,omitempty"` // why it failed; empty otherwise
+	Took    time.Duration `json:"took_ns"`
 }
 
 // OK reports whether no test failed.
@@ -49,7 +51,7 @@ func (r Report) String() string {
 }
 
 // Test compiles src with its tests, as strictly as Compile does, and runs every rule whose name begins
-// with test_. An error means that nothing was run.
+// with test_ and every case of the tables. An error means that nothing was run.
 func Test(ctx context.Context, src Sources) (Report, error) {
 	f, err := src.read()
 	if err != nil {
@@ -58,57 +60,97 @@ func Test(ctx context.Context, src Sources) (Report, error) {
 	return f.test(ctx)
 }
 
-func (f *files) test(ctx context.Context) (Report, error) {
-	if len(f.tests) == 0 { // nothing to run, but it must be a policy
-		_, err := prepare(ctx, f, false)
-		return Report{}, err
-	}
-	modules, err := parse(f.rego)
+// Cover runs the tests as Test does and tells which lines of the policy they reach.
+func Cover(ctx context.Context, src Sources) (Report, error) {
+	f, err := src.read()
 	if err != nil {
 		return Report{}, err
 	}
-	if err := addLibrary(modules); err != nil {
+	return f.run(ctx, cover.New())
+}
+
+func (f *files) test(ctx context.Context) (Report, error) { return f.run(ctx, nil) }
+
+// run runs the tests; lines, if it is there, sees which lines they reach.
+func (f *files) run(ctx context.Context, lines *cover.Cover) (report Report, err error) {
+	if len(f.tests)+len(f.tables) == 0 { // nothing to run, but it must be a policy
+		if _, err := prepare(ctx, f, false); err != nil || lines == nil {
+			return Report{}, err
+		}
+	}
+	tables, err := f.openTables(ctx)
+	if err != nil {
 		return Report{}, err
+	}
+	policy, err := parse(f.rego)
+	if err != nil {
+		return Report{}, err
+	}
+	if err := f.runRego(ctx, policy, lines, &report); err != nil {
+		return Report{}, err
+	}
+	for _, t := range tables {
+		if err := t.run(ctx, &report, lines); err != nil {
+			return Report{}, err
+		}
+	}
+	if lines != nil {
+		report.Coverage = coverageOf(lines.Report(policy))
+	}
+	return report, nil
+}
+
+// runRego runs the tests that are written in Rego.
+func (f *files) runRego(ctx context.Context, policy map[string]*ast.Module, lines *cover.Cover, report *Report) error {
+	if len(f.tests) == 0 {
+		return nil
+	}
+	modules := maps.Clone(policy)
+	if err := addLibrary(modules); err != nil {
+		return err
 	}
 	tests, err := parse(f.tests)
 	if err != nil {
-		return Report{}, err
+		return err
 	}
 	maps.Copy(modules, tests)
 	data, err := f.document()
 	if err != nil {
-		return Report{}, err
+		return err
 	}
-	return runTests(ctx, modules, data)
+	return runTests(ctx, modules, data, lines, report)
 }
 
-func runTests(ctx context.Context, modules map[string]*ast.Module, data ast.Object) (report Report, err error) {
+func runTests(ctx context.Context, modules map[string]*ast.Module, data ast.Object, lines *cover.Cover, report *Report) error {
 	store := inmem.NewFromASTObject(data)
 	txn, err := store.NewTransaction(ctx)
 	if err != nil {
-		return Report{}, fmt.Errorf("policy: open the data: %w", err)
+		return fmt.Errorf("policy: open the data: %w", err)
 	}
 	defer store.Abort(ctx, txn)
 	compiler := newCompiler(false).WithEnablePrintStatements(true)
-	results, err := tester.NewRunner().
+	runner := tester.NewRunner().
 		SetCompiler(compiler).
 		SetStore(store).
 		SetModules(modules).
 		RaiseBuiltinErrors(true).
 		CapturePrintOutput(true).
-		SetTimeout(10*time.Second).
-		RunTests(ctx, txn)
+		SetTimeout(10 * time.Second)
+	if lines != nil {
+		runner = runner.SetCoverageQueryTracer(lines).SetCoverageRuns(nil)
+	}
+	results, err := runner.RunTests(ctx, txn)
 	if err != nil {
 		if list, ok := err.(ast.Errors); ok {
-			return Report{}, explain(list)
+			return explain(list)
 		}
-		return Report{}, fmt.Errorf("policy: run the tests: %w", err)
+		return fmt.Errorf("policy: run the tests: %w", err)
 	}
 	for r := range results {
 		report.add(r)
 	}
 	if errs := lintPaths(compiler); len(errs) > 0 {
-		return Report{}, errs
+		return errs
 	}
 	slices.SortStableFunc(report.Results, func(a, b TestResult) int {
 		if c := strings.Compare(a.File, b.File); c != 0 {
@@ -116,25 +158,30 @@ func runTests(ctx context.Context, modules map[string]*ast.Module, data ast.Obje
 		}
 		return a.Line - b.Line
 	})
-	return report, nil
+	return nil
 }
 
 func (r *Report) add(t *tester.Result) {
-	one := TestResult{
-		Package: strings.TrimPrefix(t.Package, "data."), Name: t.Name,
-		Passed: t.Pass(), Skipped: t.Skip, Took: t.Duration,
-	}
+	one := TestResult{Package: strings.TrimPrefix(t.Package, "data."), Name: t.Name, Skipped: t.Skip, Took: t.Duration}
 	if t.Location != nil {
 		one.File, one.Line = t.Location.File, t.Location.Row
 	}
+	if !t.Pass() && !t.Skip {
+		one.Reason = reasonOf(t)
+	}
+	r.count(one)
+}
+
+// count adds one test, which has passed when there is no reason why not.
+func (r *Report) count(one TestResult) {
 	switch {
-	case one.Passed:
-		r.Passed++
 	case one.Skipped:
 		r.Skipped++
+	case one.Reason == "":
+		one.Passed = true
+		r.Passed++
 	default:
 		r.Failed++
-		one.Reason = reasonOf(t)
 	}
 	r.Results = append(r.Results, one)
 }

@@ -93,7 +93,10 @@ func (e *Engine) Warnings() []string { return e.warnings }
 // Reads lists the paths of input that the policies read, in order.
 func (e *Engine) Reads() []string { return e.reads.paths() }
 
-const entrypoint = "data.nexus.decision"
+const (
+	entrypoint  = "data.nexus.decision"
+	libraryName = "nexus library"
+)
 
 func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 	modules, err := parse(f.rego)
@@ -188,7 +191,7 @@ func addLibrary(modules map[string]*ast.Module) error {
 		own[m.Package.Path.String()] = true
 	}
 	own["data.nexus"] = own["data.nexus"] || own[entrypoint]
-	f, err := Sources{Files: policies.Library(), Name: "nexus library", Data: []byte("{}")}.read()
+	f, err := Sources{Files: policies.Library(), Name: libraryName, Data: []byte("{}")}.read()
 	if err != nil {
 		return err
 	}

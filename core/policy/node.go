@@ -22,6 +22,7 @@ type node struct {
 	Ref         string `json:"$ref"`
 	Type        string
 	Enum        []string
+	Required    []string
 	Min         *float64 `json:"minimum"`
 	Max         *float64 `json:"maximum"`
 	OneOf       []*node

@@ -92,7 +92,7 @@ func (s *Stage) record(c *pipeline.Call, a *answer) {
 	s.env.Log.add(e)
 }
 
-// judge evaluates, and checks what came of it.
+// judge evaluates, and checks what came of it. Rules in conflict come with the failure.
 func (s *Stage) judge(ctx context.Context, c *pipeline.Call, input ast.Object) (*verdict, error) {
 	value, err := s.engine.evaluate(ctx, input)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Stage) judge(ctx context.Context, c *pipeline.Call, input ast.Object) (
 		return nil, &failure{misshapen, err}
 	}
 	if v.conflict != nil {
-		return nil, fail(conflict, "rules %v claim the call with equal priority", v.conflict)
+		return v, fail(conflict, "rules %v claim the call with equal priority", v.conflict)
 	}
 	switch {
 	case v.Action == pipeline.Respond && !c.Route.Answers():

@@ -28,6 +28,8 @@ type Config struct {
 	Headers  []string  `yaml:"headers" doc:"Request headers that policies may read as input.request.headers, in lower case."`
 	Keywords []string  `yaml:"keywords" doc:"Words looked for in the prompt's texts, for input.prompt.keywords; case is ignored in ASCII."`
 	Log      LogConfig `yaml:"decision_log" doc:"One JSON line for each decision."`
+
+	anyHeader bool // Headers are not known: a command has no configuration
 }
 
 const (

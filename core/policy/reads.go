@@ -95,6 +95,9 @@ func (r reads) warnings() []string {
 
 // unlisted finds headers that are read but that the setting does not let through.
 func (r reads) unlisted(cfg Config) Errors {
+	if cfg.anyHeader {
+		return nil
+	}
 	var errs Errors
 	for path, at := range r {
 		name, ok := strings.CutPrefix(path, "input.request.headers.")

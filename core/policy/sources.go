@@ -24,6 +24,7 @@ type Sources struct {
 	Data  []byte   // the JSON object read as data; nil: data.json of Files
 	From  string   // what Data is called in messages
 	Pools []string // the pools there are, read as data.gateway.pools; nil: any pool may be named
+	YAML  Decode   // reads the tables of tests, *_test.yaml; nil: a folder that has some cannot be tested
 }
 
 // Bounds on what is read.
@@ -67,6 +68,8 @@ func (c *Config) Sources(pools []string) (Sources, error) {
 type files struct {
 	rego     map[string]string // by name in messages
 	tests    map[string]string
+	tables   map[string]string // tests in YAML
+	yaml     Decode            // reads tables; nil: nobody does
 	data     []byte
 	from     string // name of data in messages
 	pools    []string
@@ -78,11 +81,11 @@ type files struct {
 // read takes in all of src at once, so that what is hashed is what is compiled.
 func (src Sources) read() (*files, error) {
 	if src.Files == nil {
-		pools := src.Pools
+		pools, decode := src.Pools, src.YAML
 		src = Shipped()
-		src.Pools = pools
+		src.Pools, src.YAML = pools, decode
 	}
-	f := &files{rego: map[string]string{}, tests: map[string]string{}, pools: slices.Sorted(slices.Values(src.Pools))}
+	f := &files{rego: map[string]string{}, tests: map[string]string{}, tables: map[string]string{}, yaml: src.YAML, pools: slices.Sorted(slices.Values(src.Pools))}
 	if src.Pools == nil {
 		f.pools = nil
 	}
@@ -135,10 +138,11 @@ func (src Sources) take(f *files, name string, d fs.DirEntry, size *int) error {
 		}
 		return nil
 	}
-	if d.IsDir() || path.Ext(name) != ".rego" {
+	into := f.kind(name)
+	if d.IsDir() || into == nil {
 		return nil
 	}
-	if len(f.rego)+len(f.tests) == maxFiles {
+	if len(f.rego)+len(f.tests)+len(f.tables) == maxFiles {
 		return fmt.Errorf("more than %d files", maxFiles)
 	}
 	b, err := readFile(src.Files, name, maxRego-*size)
@@ -146,11 +150,20 @@ func (src Sources) take(f *files, name string, d fs.DirEntry, size *int) error {
 		return err
 	}
 	*size += len(b)
-	into := f.rego
-	if strings.HasSuffix(name, "_test.rego") {
-		into = f.tests
-	}
 	into[path.Join(src.Name, name)] = string(b)
+	return nil
+}
+
+// kind is where a file of this name belongs; nil when it is none of a policy's.
+func (f *files) kind(name string) map[string]string {
+	switch {
+	case strings.HasSuffix(name, "_test.rego"):
+		return f.tests
+	case path.Ext(name) == ".rego":
+		return f.rego
+	case strings.HasSuffix(name, "_test.yaml"):
+		return f.tables
+	}
 	return nil
 }
 
@@ -191,7 +204,7 @@ func bounded(r io.Reader, limit int, name string) ([]byte, error) {
 func (f *files) sum() string {
 	h := sha256.New()
 	part := func(s string) { fmt.Fprintf(h, "%d:", len(s)); io.WriteString(h, s) }
-	for _, set := range []map[string]string{f.rego, f.tests} {
+	for _, set := range []map[string]string{f.rego, f.tests, f.tables} {
 		for _, name := range slices.Sorted(maps.Keys(set)) {
 			part(name)
 			part(set[name])

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/nexus-gateway/nexus/core/config"
+	"github.com/nexus-gateway/nexus/core/policy"
+)
+
+// policyArgs are what the commands about policies have in common.
+type policyArgs struct {
+	dir     string // as given
+	config  string
+	machine bool
+
+	file *config.File   // of config; nil: none is given
+	cfg  policy.Config  // of file, or defaults
+	src  policy.Sources // of dir, or of file, or what Nexus ships
+}
+
+func (a *policyArgs) flags(f *flag.FlagSet) {
+	f.StringVar(&a.config, "c", "", "the configuration `file`, for its pools, models and settings")
+	asJSON(f, &a.machine)
+}
+
+// usageText is what -h and a slip show, above the flags.
+func usageText(f *flag.FlagSet, text string) {
+	f.Usage = func() {
+		fmt.Fprint(f.Output(), text)
+		f.PrintDefaults()
+	}
+}
+
+// read parses a command's flags and its one argument, the folder, and reads what they name.
+func (a *policyArgs) read(t terminal, name string, args []string, define func(*flag.FlagSet)) error {
+	rest, err := parse(t, name, args, 1, define)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		a.dir = rest[0]
+	}
+	if err := a.open(); err != nil {
+		return fmt.Errorf("nexus %s: %w", name, err)
+	}
+	return nil
+}
+
+func (a *policyArgs) open() error {
+	if _, err := config.Decode("defaults", []byte("enabled: true"), &a.cfg); err != nil {
+		return err
+	}
+	var pools []string
+	if a.config != "" {
+		text, err := os.ReadFile(a.config)
+		if err != nil {
+			return err
+		}
+		if a.file, _, err = config.Load(a.config, text); err != nil {
+			return err
+		}
+		a.cfg = a.file.Policy
+		if a.cfg.Headers == nil {
+			a.cfg.Headers = []string{}
+		}
+		pools = slices.AppendSeq([]string{}, maps.Keys(a.file.Upstream.Pools))
+	}
+	if a.dir != "" {
+		a.cfg.Dir, a.cfg.Data = a.dir, "" // a folder has its own data
+	}
+	var err error
+	a.src, err = a.cfg.Sources(pools)
+	a.src.YAML = config.Lines
+	return err
+}
+
+// trial compiles what is to be asked.
+func (a *policyArgs) trial(ctx context.Context) (*policy.Trial, error) {
+	return policy.OpenTrial(ctx, a.src, a.cfg)
+}
+
+// named puts the command's name before an error that is not yet explained.
+func named(name string, err error) error {
+	if err == nil || errors.Is(err, errUsage) {
+		return err
+	}
+	return fmt.Errorf("nexus %s: %w", name, err)
+}
+
+func policyInit(_ context.Context, t terminal, args []string) error {
+	dir, err := parse(t, "policy init", args, 1, func(f *flag.FlagSet) {
+		usageText(f, `nexus policy init DIR writes a small policy with its tests into DIR, which must be empty or not there.
+
+  nexus policy init policies
+  nexus policy test policies
+
+Exit code: 0 written, 1 not, 2 a slip in the command.
+`)
+	})
+	if err != nil {
+		return err
+	}
+	if len(dir) == 0 {
+		return usage(t, "policy init", "name the folder to write")
+	}
+	names, err := policy.Init(dir[0])
+	if err != nil {
+		return named("policy init", err)
+	}
+	for _, name := range names {
+		fmt.Fprintln(t.out, name)
+	}
+	_, err = fmt.Fprintf(t.out, "\nNow: nexus policy test %s\nand name the folder as policy.dir in the configuration.\n", dir[0])
+	return err
+}
+
+func policyFmt(_ context.Context, t terminal, args []string) error {
+	var a policyArgs
+	var write, show bool
+	if err := a.read(t, "policy fmt", args, func(f *flag.FlagSet) {
+		usageText(f, `nexus policy fmt [-w | -d] [DIR] lists the files that are not formatted; DIR is the folder of policies.
+
+  nexus policy fmt policies      # for continuous integration
+  nexus policy fmt -w policies   # formats them
+
+Exit code: 0 all are formatted (or now are), 1 some are not, 2 a slip in the command.
+`)
+		f.BoolVar(&write, "w", false, "write the files")
+		f.BoolVar(&show, "d", false, "show what would change")
+		f.Bool("check", true, "list files that are not formatted and exit with 1; without -w this is what it does")
+	}); err != nil {
+		return err
+	}
+	if write && a.dir == "" {
+		return usage(t, "policy fmt", "name the folder to write to")
+	}
+	list, err := policy.Formatted(a.src)
+	if err != nil {
+		return named("policy fmt", err)
+	}
+	for _, one := range list {
+		fmt.Fprintln(t.out, one.Name)
+		if show {
+			diff(t.out, one.Before, one.After)
+		}
+		if write {
+			if err := os.WriteFile(one.Name, []byte(one.After), 0o644); err != nil {
+				return named("policy fmt", err)
+			}
+		}
+	}
+	if len(list) > 0 && !write {
+		return fmt.Errorf("nexus policy fmt: %d files are not formatted; -w formats them", len(list))
+	}
+	return nil
+}
