@@ -169,7 +169,9 @@ func TestBeyondTheWall(t *testing.T) {
 		},
 	}, row{
 		name: "a gzip bomb", request: plain,
-		main:  func(x *asked) { x.json(200, strings.Repeat(zip(strings.Repeat(" ", 1<<23)), 64), "Content-Encoding: gzip") },
+		main: func(x *asked) {
+			x.json(200, strings.Repeat(zip(strings.Repeat(" ", 1<<23)), 64), "Content-Encoding: gzip")
+		},
 		judge: func(v *view) { v.answered("spare"); v.asksAtMost(3, 1); v.light() },
 	}, row{
 		name:  "two [DONE]",
