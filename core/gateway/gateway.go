@@ -61,6 +61,7 @@ type Gateway struct {
 	reloading sync.Mutex
 	listen    [2]string // as started: a reload cannot move a listener
 	watched   atomic.Pointer[[]string]
+	running   atomic.Bool // backends are looked up and asked how they are
 	stopping  atomic.Bool
 	hurried   context.Context // ends a drain early
 	hurry     context.CancelFunc
@@ -97,6 +98,7 @@ func (g *Gateway) make(f *config.File) error {
 	})
 	registry := g.telemetry.Registry()
 	g.attempts = upstream.NewMetrics(registry)
+	g.fleet.Register(registry)
 	g.decisions = policy.NewMetrics(registry)
 	g.report.register(registry)
 	if g.quota, err = quota.New(f.Quota, registry, g.options.Log); err != nil {
@@ -161,6 +163,9 @@ func (g *Gateway) swap(ctx context.Context, l loaded) error {
 	if err != nil {
 		return err
 	}
+	if g.running.Load() {
+		await(ctx, next)
+	}
 	g.snapshots.Add(1)
 	next.closed = g.snapshots.Done
 	g.server.Configure(l.file.Server)
@@ -178,6 +183,16 @@ func (g *Gateway) swap(ctx context.Context, l loaded) error {
 	return nil
 }
 
+// lookupTime is how long a snapshot is kept back until its backends' names have been looked up; then it answers
+// with those that are known.
+const lookupTime = 2 * time.Second
+
+func await(ctx context.Context, s *snapshot) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	defer cancel()
+	s.facts.upstream.Await(ctx)
+}
+
 // Run listens and answers until ctx ends, then stops: readiness off, a moment for load balancers to notice,
 // running streams to their end within the drain limit, and everything closed in reverse order.
 func (g *Gateway) Run(ctx context.Context, ready func(listen, admin net.Addr)) error {
@@ -193,6 +208,9 @@ func (g *Gateway) Run(ctx context.Context, ready func(listen, admin net.Addr)) e
 	}
 	rest, end := context.WithCancel(context.Background())
 	var running sync.WaitGroup
+	running.Go(func() { g.fleet.Run(rest, g.attempts) })
+	g.running.Store(true)
+	await(ctx, g.current.Load())
 	failed := make(chan error, 4)
 	running.Go(func() { failed <- g.server.Serve(data) })
 	running.Go(func() { failed <- g.admin.Run(rest, second) })

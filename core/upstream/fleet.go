@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"context"
+	"net"
 	"net/url"
 	"slices"
 	"sync"
@@ -10,14 +12,98 @@ import (
 // A Fleet keeps what must survive a reload: connections to backends and what is known of their health,
 // keyed by the backend's id and address. Snapshots hold peers of it and give them back when they close.
 type Fleet struct {
-	mu    sync.Mutex
-	peers map[peerKey]*peer
+	Resolver Resolver // for discovery; nil: the system's. To be set before Run.
 
+	mu     sync.Mutex
+	peers  map[peerKey]*peer
+	sites  map[siteKey]*site
+	launch func(work func(context.Context)) (stop func()) // nil unless it runs
+
+	count    *Metrics // while it runs
+	pulse    pulse
 	editions atomic.Uint64 // counts changes of what servers list
 }
 
-// NewFleet returns an empty fleet.
-func NewFleet() *Fleet { return &Fleet{peers: make(map[peerKey]*peer)} }
+// NewFleet returns an empty fleet. Until it runs it asks no server and looks up no name.
+func NewFleet() *Fleet {
+	return &Fleet{peers: make(map[peerKey]*peer), sites: make(map[siteKey]*site)}
+}
+
+// Run asks the servers how they are and looks up names until ctx ends, and returns when all of that is over.
+func (f *Fleet) Run(ctx context.Context, count *Metrics) {
+	var works sync.WaitGroup
+	works.Go(func() { f.pulse.run(ctx) })
+	f.mu.Lock()
+	f.launch = func(work func(context.Context)) func() {
+		ctx, stop := context.WithCancel(ctx)
+		works.Go(func() {
+			defer stop()
+			work(ctx)
+		})
+		return stop
+	}
+	f.count = count
+	for _, p := range f.peers {
+		f.start(p)
+	}
+	for _, s := range f.sites {
+		f.startSite(s)
+	}
+	f.mu.Unlock()
+	<-ctx.Done()
+	f.mu.Lock()
+	f.launch = nil
+	f.mu.Unlock()
+	works.Wait()
+}
+
+// start has a peer asked how it is, once the fleet runs.
+func (f *Fleet) start(p *peer) {
+	if f.launch != nil {
+		p.stop = f.launch(func(ctx context.Context) { p.examine(ctx, f) })
+	}
+}
+
+func (f *Fleet) startSite(s *site) {
+	if f.launch != nil {
+		s.stop = f.launch(func(ctx context.Context) { s.follow(ctx, f.resolver(), f.count) })
+	}
+}
+
+func (f *Fleet) resolver() Resolver {
+	if f.Resolver != nil {
+		return f.Resolver
+	}
+	return net.DefaultResolver
+}
+
+// watch has fo told what the name leads to until unwatch.
+func (f *Fleet) watch(key siteKey, fo *follower) *site {
+	f.mu.Lock()
+	s := f.sites[key]
+	if s == nil {
+		s = newSite(key)
+		f.sites[key] = s
+		f.startSite(s)
+	}
+	s.watchers++
+	f.mu.Unlock()
+	s.add(fo)
+	return s
+}
+
+func (f *Fleet) unwatch(s *site, fo *follower) {
+	s.drop(fo)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.watchers--; s.watchers > 0 {
+		return
+	}
+	delete(f.sites, s.key)
+	if s.stop != nil {
+		s.stop()
+	}
+}
 
 // A peerKey is what makes two servers the same one. Two backends at one address are two peers: they may
 // differ in path and credential, and so in health.
@@ -31,6 +117,9 @@ type peerKey struct {
 type peer struct {
 	key      peerKey
 	holders  []*terms // of each configuration that has it, the newest last; guarded by Fleet.mu
+	stop     func()   // ends its examination; guarded by Fleet.mu
+	inForce  atomic.Pointer[terms]
+	changed  chan struct{} // other terms are in force
 	wire     *wire
 	inflight atomic.Int64
 	health   health
@@ -68,11 +157,14 @@ func (f *Fleet) hold(id string, u *url.URL, dial string, t *terms) (_ *peer, fre
 	key := peerKey{id, u.Scheme + "://" + u.Host, dial}
 	p := f.peers[key]
 	if p == nil {
-		p, fresh = &peer{key: key, wire: newWire(u, dial)}, true
+		p, fresh = &peer{key: key, wire: newWire(u, dial), changed: make(chan struct{}, 1)}, true
 		f.peers[key] = p
 	}
 	p.holders = append(p.holders, t)
-	p.health.agree(t.health)
+	p.agree(t)
+	if fresh {
+		f.start(p)
+	}
 	return p, fresh
 }
 
@@ -85,9 +177,24 @@ func (f *Fleet) release(p *peer, t *terms) {
 		p.holders = slices.Delete(p.holders, i, i+1)
 	}
 	if n := len(p.holders); n > 0 {
-		p.health.agree(p.holders[n-1].health)
+		p.agree(p.holders[n-1])
 		return
 	}
 	delete(f.peers, p.key)
+	if p.stop != nil {
+		p.stop()
+	}
 	p.wire.close()
+}
+
+// agree puts terms in force.
+func (p *peer) agree(t *terms) {
+	if p.inForce.Swap(t) == t {
+		return
+	}
+	p.health.agree(t.health)
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
 }

@@ -19,8 +19,6 @@ const (
 	causeProbe     cause = "probe"            // its own health endpoint says so, or does not answer
 )
 
-var causes = []cause{causeConnect, causeTimeout, causeAnswer, causeErrorRate, causeSlow, causeProbe}
-
 // health is one backend's circuit breaker: closed, it takes calls; open, it takes none until a pause is over;
 // then it is half open and takes one, whose outcome closes it or opens it for twice as long. Closed again it
 // starts slowly. Only the backend's own failures count: not what a caller or the gateway did wrong.
@@ -305,6 +303,8 @@ const (
 	stateOpen     = "open"
 	stateHalfOpen = "half_open"
 )
+
+var states = []string{stateHealthy, stateSlow, stateOpen, stateHalfOpen}
 
 func (h *health) standing(now time.Time) standing {
 	h.mu.Lock()

@@ -45,11 +45,16 @@ func (u *Upstream) judge(ctx context.Context, c *pipeline.Call, b *backend, p *p
 	}
 }
 
-// blame counts a failure against the backend, unless it is the gateway's own.
+// blame counts a failure against the backend, unless it is the gateway's own: it lacked what a call needs, or
+// was kept from its work while it waited.
 func (u *Upstream) blame(b *backend, now, sent time.Time, f *fault) {
 	h, err := &b.peer.health, error(f.refusal)
-	switch why := causeOf(err); {
-	case ours(err):
+	why := causeOf(err)
+	if why == causeConnect && b.site != nil {
+		b.site.nudge()
+	}
+	switch {
+	case ours(err), why == causeTimeout && u.fleet.pulse.starved(sent, now):
 		h.abandon(sent)
 	case h.fail(now, sent, why):
 		u.count.ejected(b.name, why)

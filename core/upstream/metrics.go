@@ -3,13 +3,15 @@ package upstream
 import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics counts what happens at the backends. It outlives reloads; labels are backend ids from the
-// configuration and a closed set of outcomes.
+// configuration and closed sets of outcomes.
 type Metrics struct {
 	attempts  *prometheus.CounterVec
 	ejections *prometheus.CounterVec
 	retries   *prometheus.CounterVec
 	timeouts  *prometheus.CounterVec
 	fallbacks *prometheus.CounterVec
+	probes    *prometheus.CounterVec
+	lookups   *prometheus.CounterVec
 }
 
 // NewMetrics registers the counters with r.
@@ -30,8 +32,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_upstream_fallbacks_total", Help: "Calls that a pool answered in place of the first target.",
 		}, []string{"pool"}),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_probes_total", Help: "Questions to servers, of their health or their models, by what came of them; ours: the gateway could not ask.",
+		}, []string{"backend", "probe", "outcome"}),
+		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_lookups_total", Help: "Lookups of a backend's name by what came of them.",
+		}, []string{"backend", "outcome"}),
 	}
-	r.MustRegister(m.attempts, m.ejections, m.retries, m.timeouts, m.fallbacks)
+	r.MustRegister(m.attempts, m.ejections, m.probes, m.lookups, m.retries, m.timeouts, m.fallbacks)
 	return m
 }
 
@@ -47,4 +55,30 @@ func (m *Metrics) retry(pool, outcome string) { m.retries.WithLabelValues(pool, 
 func (m *Metrics) fallback(pool string)       { m.fallbacks.WithLabelValues(pool).Inc() }
 func (m *Metrics) late(backend string, l *lateness) {
 	m.timeouts.WithLabelValues(backend, l.phase).Inc()
+}
+
+func (m *Metrics) probe(backend, probe, outcome string) {
+	m.probes.WithLabelValues(backend, probe, outcome).Inc()
+}
+
+func (m *Metrics) lookup(backend, outcome string) {
+	m.lookups.WithLabelValues(backend, outcome).Inc()
+}
+
+// Register shows with r how many servers there are of each configured backend, by state, when it is asked.
+func (f *Fleet) Register(r prometheus.Registerer) { r.MustRegister(serversOf{f}) }
+
+type serversOf struct{ fleet *Fleet }
+
+var serverCount = prometheus.NewDesc("gateway_upstream_servers", "Servers of a backend by the state of their health.", []string{"backend", "state"}, nil)
+
+func (s serversOf) Describe(to chan<- *prometheus.Desc) { to <- serverCount }
+
+// Collect counts the servers of every configuration that still runs.
+func (s serversOf) Collect(to chan<- prometheus.Metric) {
+	for backend, counts := range s.fleet.census() {
+		for _, state := range states {
+			to <- prometheus.MustNewConstMetric(serverCount, prometheus.GaugeValue, float64(counts[state]), backend, state)
+		}
+	}
 }

@@ -49,6 +49,7 @@ type backend struct {
 	weight int64
 	price  PriceConfig
 	peer   *peer
+	site   *site // where it was discovered; nil: nowhere
 }
 
 // sent is the model name that the pool's backends are asked for.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"slices"
@@ -13,6 +14,9 @@ type source struct {
 	mould backend             // what its servers have in common; it has no peer
 	terms *terms              // for its servers' peers
 	live  map[string]*backend // by the address dialled; guarded by Upstream.mu
+
+	site     *site // nil: it stands for one server
+	follower *follower
 }
 
 func newSource(id string, c BackendConfig) (*source, error) {
@@ -32,18 +36,18 @@ func newSource(id string, c BackendConfig) (*source, error) {
 	return &source{mould: b, terms: newTerms(c, &b), live: make(map[string]*backend)}, nil
 }
 
-// server makes the backend that is dialled at address; an empty one stands for the url's own.
-func (s *source) server(f *Fleet, address string) *backend {
+// server makes the backend that is dialled at address; an empty one stands for the url's own. One that joins
+// others that already take calls starts slowly.
+func (s *source) server(f *Fleet, address string, joins bool) *backend {
 	b := s.mould
 	if address != "" {
 		b.id += "/" + address
 	}
-	known := len(s.live) > 0
 	p, fresh := f.hold(b.name, b.base, address, s.terms)
-	if fresh && known {
+	if fresh && joins {
 		p.health.join(time.Now())
 	}
-	b.peer = p
+	b.peer, b.site = p, s.site
 	return &b
 }
 
@@ -55,9 +59,10 @@ func (u *Upstream) seat(p *pool, s *source, addresses []string) {
 	if u.closed {
 		return
 	}
+	joins := len(s.live) > 0
 	for _, a := range addresses {
 		if s.live[a] == nil {
-			s.live[a] = s.server(u.fleet, a)
+			s.live[a] = s.server(u.fleet, a, joins)
 		}
 	}
 	var gone []*backend
@@ -87,22 +92,56 @@ func (p *pool) gather() {
 	p.setMembers(members)
 }
 
-// Close gives the connections back; those that no other configuration holds are closed once idle.
-func (u *Upstream) Close() error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.closed {
-		return nil
+// open seats the server of s in p, or has discovery seat those it finds.
+func (u *Upstream) open(p *pool, s *source, c DiscoveryConfig) {
+	if c.Mode == "" || c.Mode == "static" {
+		u.seat(p, s, []string{""})
+		return
 	}
-	u.closed = true
+	s.follower = &follower{interval: c.Interval, tell: func(addresses []string) { u.seat(p, s, addresses) }}
+	s.site = u.fleet.watch(keyOf(s.mould.id, s.mould.base, c), s.follower)
+}
+
+// Await returns when every name has been looked up once, whatever came of it, or ctx ends. The fleet must run.
+func (u *Upstream) Await(ctx context.Context) {
 	for _, p := range u.pools {
 		for _, s := range p.sources {
+			if s.site == nil {
+				continue
+			}
+			select {
+			case <-s.site.first:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// Close gives the connections back; those that no other configuration holds are closed once idle.
+func (u *Upstream) Close() error {
+	if u.shut() {
+		return nil
+	}
+	for _, p := range u.pools {
+		for _, s := range p.sources {
+			if s.site != nil {
+				u.fleet.unwatch(s.site, s.follower)
+			}
 			for _, b := range s.live {
 				u.fleet.release(b.peer, s.terms)
 			}
-			clear(s.live)
 		}
 		p.setMembers(nil)
 	}
 	return nil
+}
+
+// shut has no server seated from now on, and reports whether that was so before.
+func (u *Upstream) shut() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	was := u.closed
+	u.closed = true
+	return was
 }

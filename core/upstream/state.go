@@ -55,6 +55,23 @@ type Replica struct {
 	Models                 []string      // that it lists; nil: unknown
 }
 
+// census counts the servers of each backend by state; a backend whose name leads nowhere has none.
+func (f *Fleet) census() map[string]map[string]int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, out := time.Now(), make(map[string]map[string]int)
+	for key := range f.sites {
+		out[key.backend] = make(map[string]int)
+	}
+	for key, p := range f.peers {
+		if out[key.backend] == nil {
+			out[key.backend] = make(map[string]int)
+		}
+		out[key.backend][p.health.standing(now).state]++
+	}
+	return out
+}
+
 // Replicas calls yield for every server, once each, until it returns false.
 func (u *Upstream) Replicas(yield func(Replica) bool) {
 	now, seen := time.Now(), make(map[string]bool)

@@ -42,7 +42,11 @@ func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upst
 				return nil, fmt.Errorf("upstream: backend %q: %w", id, err)
 			}
 			p.sources = append(p.sources, s)
-			u.seat(p, s, []string{""})
+		}
+	}
+	for _, p := range u.pools {
+		for _, s := range p.sources {
+			u.open(p, s, cfg.Backends[s.mould.id].Discovery)
 		}
 	}
 	slices.SortFunc(u.pools, func(a, b *pool) int { return compare(a.name, b.name) })
