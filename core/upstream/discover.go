@@ -36,7 +36,7 @@ type site struct {
 	first  chan struct{} // closed once it was looked up, whatever came of it
 	nudged chan struct{}
 
-	watchers int    // guarded by Fleet.mu
+	visitors int    // guarded by Fleet.mu
 	stop     func() // guarded by Fleet.mu
 
 	mu        sync.Mutex

@@ -77,26 +77,24 @@ func (f *Fleet) resolver() Resolver {
 	return net.DefaultResolver
 }
 
-// watch has fo told what the name leads to until unwatch.
-func (f *Fleet) watch(key siteKey, fo *follower) *site {
+// visit returns the site of a name, which is looked up until everybody has left it.
+func (f *Fleet) visit(key siteKey) *site {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	s := f.sites[key]
 	if s == nil {
 		s = newSite(key)
 		f.sites[key] = s
 		f.startSite(s)
 	}
-	s.watchers++
-	f.mu.Unlock()
-	s.add(fo)
+	s.visitors++
 	return s
 }
 
-func (f *Fleet) unwatch(s *site, fo *follower) {
-	s.drop(fo)
+func (f *Fleet) leave(s *site) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s.watchers--; s.watchers > 0 {
+	if s.visitors--; s.visitors > 0 {
 		return
 	}
 	delete(f.sites, s.key)

@@ -99,7 +99,8 @@ func (u *Upstream) open(p *pool, s *source, c DiscoveryConfig) {
 		return
 	}
 	s.follower = &follower{interval: c.Interval, tell: func(addresses []string) { u.seat(p, s, addresses) }}
-	s.site = u.fleet.watch(keyOf(s.mould.id, s.mould.base, c), s.follower)
+	s.site = u.fleet.visit(keyOf(s.mould.id, s.mould.base, c))
+	s.site.add(s.follower)
 }
 
 // Await returns when every name has been looked up once, whatever came of it, or ctx ends. The fleet must run.
@@ -126,7 +127,8 @@ func (u *Upstream) Close() error {
 	for _, p := range u.pools {
 		for _, s := range p.sources {
 			if s.site != nil {
-				u.fleet.unwatch(s.site, s.follower)
+				s.site.drop(s.follower)
+				u.fleet.leave(s.site)
 			}
 			for _, b := range s.live {
 				u.fleet.release(b.peer, s.terms)
