@@ -113,7 +113,11 @@ func TestEachPhaseHasItsBound(t *testing.T) {
 // caller's, and nothing is left behind (C-26, S-18).
 func TestLeavingRacesWithReuse(t *testing.T) {
 	s, url := backendAt(t, mock.Options{Tokens: 4, Models: []string{"mock-echo"}, Record: -1})
-	u := single(t, url)
+	patient := TimeoutsConfig{Connect: 10 * time.Second, Headers: 30 * time.Second, FirstToken: 30 * time.Second, Between: 30 * time.Second}
+	u := newUpstream(t, Config{
+		Backends: map[string]BackendConfig{"one": {URL: url}},
+		Pools:    map[string]PoolConfig{"default": {Models: []string{"mock*"}, Backends: []string{"one"}, Timeouts: patient}},
+	})
 	before := runtime.NumGoroutine()
 	var callers sync.WaitGroup
 	for n := range 16 {
