@@ -71,6 +71,9 @@ func TestPodsAndConfigurationAgree(t *testing.T) {
 			}
 			for id, b := range f.Upstream.Backends {
 				served(t, objects, "backends."+id, b.URL)
+				if b.Discovery.Mode == "dns" {
+					discovered(t, objects, "backends."+id, b.URL)
+				}
 			}
 			served(t, objects, "quota.redis.url", f.Quota.Redis.URL.Reveal())
 		})
@@ -100,6 +103,22 @@ func served(t *testing.T, objects []object, setting, address string) {
 	s := get(objects, "Service", u.Hostname())
 	if s == nil || !slices.ContainsFunc(s.Spec.Ports, func(p servicePort) bool { return strconv.Itoa(p.Port) == u.Port() }) {
 		t.Errorf("%s: no Service answers on %s", setting, u.Host)
+	}
+}
+
+// discovered checks that a name leads to pods, and that they listen on the url's port: nothing maps it for them.
+func discovered(t *testing.T, objects []object, setting, address string) {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := get(objects, "Service", u.Hostname()); s == nil || s.Spec.ClusterIP != "None" {
+		t.Errorf("%s: the name %s does not lead to pods", setting, u.Hostname())
+	}
+	pods := get(objects, "Deployment", u.Hostname())
+	if pods == nil || !slices.ContainsFunc(pods.Spec.Template.Spec.Containers[0].Ports, func(p port) bool { return strconv.Itoa(p.ContainerPort) == u.Port() }) {
+		t.Errorf("%s: no pod listens on %s", setting, u.Port())
 	}
 }
 

@@ -48,6 +48,7 @@ type spec struct {
 		Spec     pod
 	}
 	Ports       []servicePort
+	ClusterIP   string    `yaml:"clusterIP"`
 	PodSelector selector  `yaml:"podSelector"`
 	Ingress     []ingress `yaml:"ingress"`
 }
@@ -82,6 +83,11 @@ type pod struct {
 	Volumes        []volume
 }
 
+type port struct {
+	Name          string
+	ContainerPort int `yaml:"containerPort"`
+}
+
 type container struct {
 	Name, Image   string
 	Command, Args []string
@@ -91,10 +97,7 @@ type container struct {
 			SecretKeyRef struct{ Name, Key string } `yaml:"secretKeyRef"`
 		} `yaml:"valueFrom"`
 	}
-	Ports []struct {
-		Name          string
-		ContainerPort int `yaml:"containerPort"`
-	}
+	Ports          []port
 	StartupProbe   *probe `yaml:"startupProbe"`
 	LivenessProbe  *probe `yaml:"livenessProbe"`
 	ReadinessProbe *probe `yaml:"readinessProbe"`
