@@ -21,6 +21,10 @@ type Face struct {
 	Status  func() any                                        // encoded as JSON
 	Reload  func(context.Context) (generation int64, _ error) // an error's lines are the problems found
 	Metrics http.Handler
+
+	// Rollback goes back to the policy before the one in force, and Resume undoes that; by is who asks. What they
+	// return is encoded as JSON; an error's lines are the reasons why nothing changed.
+	Rollback, Resume func(ctx context.Context, by string) (any, error)
 }
 
 // Admin is the second listener's server.
@@ -92,6 +96,8 @@ func (a *Admin) routes() http.Handler {
 	get("/metrics", a.face.Metrics)
 	get("/status", a.private(a.status))
 	r.Handle("/reload", a.private(a.reload)).Methods(http.MethodPost)
+	r.Handle("/policy/rollback", a.private(a.turn(a.face.Rollback))).Methods(http.MethodPost)
+	r.Handle("/policy/resume", a.private(a.turn(a.face.Resume))).Methods(http.MethodPost)
 	if a.cfg.Pprof {
 		get("/debug/pprof/", a.private(pprof.Index))
 		get("/debug/pprof/cmdline", problem(http.StatusNotFound, "the command line is not shown"))

@@ -42,6 +42,13 @@ func (d *desk) face() Face {
 			d.reloads++
 			return d.reloads, d.reload
 		},
+		Rollback: func(_ context.Context, by string) (any, error) {
+			if host, _, err := net.SplitHostPort(by); err != nil || host != "127.0.0.1" {
+				return nil, fmt.Errorf("asked by %q", by)
+			}
+			return map[string]string{"revision": "before"}, nil
+		},
+		Resume:  func(context.Context, string) (any, error) { return nil, errors.New("one\ntwo") },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "up 1\n") }),
 	}
 }
@@ -114,6 +121,9 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/status", 200, "backend_key", "[redacted]"},
 		{"POST", "/reload", 200, "generation", 1.0},
 		{"GET", "/reload", 405, "error", "this path takes POST"},
+		{"POST", "/policy/rollback", 200, "revision", "before"},
+		{"POST", "/policy/resume", 409, "error", "the policy in force stays"},
+		{"GET", "/policy/rollback", 405, "error", "this path takes POST"},
 		{"POST", "/status", 405, "error", "this path takes GET, HEAD"},
 		{"DELETE", "/live", 405, "error", "this path takes GET, HEAD"},
 		{"GET", "/", 404, "error", "there is nothing here"},
@@ -233,6 +243,9 @@ func TestToken(t *testing.T) {
 		{"open listener, status", "GET", open, "/status", nil, 403},
 		{"probe needs no token", "GET", shut, "/ready", nil, 200},
 		{"no token", "POST", shut, "/reload", nil, 401},
+		{"no token, rollback", "POST", shut, "/policy/rollback", nil, 401},
+		{"no token, resume", "POST", shut, "/policy/resume", nil, 401},
+		{"open listener, rollback", "POST", open, "/policy/rollback", nil, 403},
 		{"wrong token", "POST", shut, "/reload", bearer("Bearer wrong"), 401},
 		{"empty token", "POST", shut, "/reload", bearer("Bearer "), 401},
 		{"prefix of the token", "POST", shut, "/reload", bearer("Bearer " + token[:19]), 401},

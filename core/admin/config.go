@@ -10,7 +10,7 @@ import (
 // Config is the section `admin` of the file.
 type Config struct {
 	Listen string         `yaml:"listen" default:"127.0.0.1:9090" doc:"Address of the second listener: probes, metrics, status and reload. Keep it off the network that callers are on."`
-	Token  setting.Secret `yaml:"token" doc:"Bearer token asked for /status, /reload and /debug/pprof. Without one these are served on a loopback address only."`
+	Token  setting.Secret `yaml:"token" doc:"Bearer token asked for /status, /reload, /policy and /debug/pprof. Without one these are served on a loopback address only."`
 	Hosts  []string       `yaml:"hosts" doc:"Host names this listener may be asked by, beside localhost and every IP address; others are refused, so that a web page cannot reach it through a name of its own."`
 	Pprof  bool           `yaml:"pprof" default:"false" doc:"Serve Go's profiles under /debug/pprof/."`
 }

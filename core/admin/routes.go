@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -40,6 +41,18 @@ func (a *Admin) reload(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, map[string]int64{"generation": generation})
 }
 
+// turn answers 409 with the reasons when the policy in force stays.
+func (a *Admin) turn(policy func(context.Context, string) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		now, err := policy(r.Context(), r.RemoteAddr)
+		if err != nil {
+			answer(w, http.StatusConflict, fault{Error: "the policy in force stays", Problems: lines(err)})
+			return
+		}
+		answer(w, http.StatusOK, now)
+	}
+}
+
 // lines are the problems of err: joined errors say one a line.
 func lines(err error) []string {
 	var list []string
@@ -53,7 +66,7 @@ func lines(err error) []string {
 
 func wrongMethod(w http.ResponseWriter, r *http.Request) {
 	allow := "GET, HEAD"
-	if r.URL.Path == "/reload" {
+	if r.URL.Path == "/reload" || strings.HasPrefix(r.URL.Path, "/policy/") {
 		allow = "POST"
 	}
 	w.Header().Set("Allow", allow)

@@ -54,6 +54,7 @@ func (f *File) rebase(dir string) {
 		&f.Auth.KeysFile,
 		&f.Plugins.Dir,
 		&f.Policy.Dir, &f.Policy.Data,
+		&f.Policy.Bundle.Keep, &f.Policy.Bundle.TLS.CA, &f.Policy.Bundle.TLS.Cert, &f.Policy.Bundle.TLS.Key,
 	}
 	for i := range f.Plugins.Chain {
 		paths = append(paths, &f.Plugins.Chain[i].Path)

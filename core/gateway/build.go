@@ -3,10 +3,8 @@ package gateway
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,8 +26,7 @@ type facts struct {
 	files    []string
 	pools    []string
 	plugins  *plugin.Set
-	policy   string
-	warnings []string
+	rules    *policy.Config
 }
 
 // build makes the snapshot of one configuration aside. All that can fail happens here; on failure what was
@@ -48,7 +45,7 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 	wrong.add("auth", err)
 	plugins, err := g.loadPlugins(ctx, s, f)
 	wrong.add("plugins.chain", err)
-	engine, err := g.compilePolicy(ctx, f)
+	s.choice, err = g.choosePolicy(ctx, f)
 	wrong.add("policy", err)
 	backends, err := g.reach(s, f)
 	wrong.add("backends", err)
@@ -60,6 +57,9 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 		return nil, err
 	}
 	admit, reserve := g.quota.Stages(f.Quota)
+	if s.choice != nil {
+		s.policy = policy.NewLive(s.choice.Engine, g.policyEnv(backends))
+	}
 
 	// A call's way in reads downward here, its reply's way out upward.
 	s.calls = pipeline.Chain(backends,
@@ -71,12 +71,12 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 		upstream.NewGuard(f.Upstream.Routes), // nothing that walks round what follows
 		filters(plugins),                     // facts and edits on the way in, filters on the way out
 		auth.Models{},                        // again: a plugin may have chosen another model
-		g.rules(engine, backends),            // allowed? where to?
+		s.rules(),                            // allowed? where to?
 		reserve,                              // tokens, settled when the stream closes
 	)
 	s.models = pipeline.Chain(pipeline.HandlerFunc(backends.Models), g.telemetry, keys, admit)
 	s.outermost = g.telemetry
-	s.facts = g.gather(l, backends, engine)
+	s.facts = g.gather(l, backends)
 	s.facts.plugins = plugins
 	return s, nil
 }
@@ -96,23 +96,6 @@ func filters(set *plugin.Set) pipeline.Stage {
 	return nil
 }
 
-// rules returns the policy stage; nil when no policy decides.
-func (g *Gateway) rules(e *policy.Engine, u *upstream.Upstream) pipeline.Stage {
-	if e == nil {
-		return nil
-	}
-	return e.Stage(policy.Env{Fleet: fleet{u}, Limits: true, Restore: true, Metrics: g.decisions, Log: g.decisionLog})
-}
-
-// fleet shows the backends' state to policies.
-type fleet struct{ upstream *upstream.Upstream }
-
-func (f fleet) Backends(yield func(id string, b policy.BackendState) bool) {
-	f.upstream.States(func(s upstream.State) bool {
-		return yield(s.ID, policy.BackendState{Pool: s.Pool, Healthy: s.Healthy, Inflight: int(s.InFlight), TTFT: s.FirstToken, Price: s.Price})
-	})
-}
-
 func (g *Gateway) loadPlugins(ctx context.Context, s *snapshot, f *config.File) (*plugin.Set, error) {
 	set, err := g.plugins.Load(ctx, &f.Plugins)
 	if err != nil {
@@ -130,18 +113,6 @@ func (g *Gateway) reach(s *snapshot, f *config.File) (*upstream.Upstream, error)
 	return u, err
 }
 
-func (g *Gateway) compilePolicy(ctx context.Context, f *config.File) (*policy.Engine, error) {
-	if !f.Policy.Enabled {
-		return nil, nil
-	}
-	sources, err := f.Policy.Sources(slices.Sorted(maps.Keys(f.Upstream.Pools)))
-	if err != nil {
-		return nil, err
-	}
-	sources.YAML = config.Lines
-	return g.policies.Compile(ctx, sources, f.Policy)
-}
-
 // quotaMoved refuses what a reload cannot do: count in another store without losing the counts.
 func (g *Gateway) quotaMoved(f *config.File) error {
 	if g.quota.Fits(f.Quota) {
@@ -150,12 +121,9 @@ func (g *Gateway) quotaMoved(f *config.File) error {
 	return errors.New("quota: the store changed; counts cannot move from one store to another while calls run: restart the gateway")
 }
 
-func (g *Gateway) gather(l loaded, u *upstream.Upstream, engine *policy.Engine) facts {
+func (g *Gateway) gather(l loaded, u *upstream.Upstream) facts {
 	f := l.file
-	out := facts{upstream: u, drain: f.Server.Drain, pools: slices.Sorted(maps.Keys(f.Upstream.Pools)), policy: "off"}
-	if engine != nil {
-		out.policy, out.warnings = engine.Revision(), engine.Warnings()
-	}
+	out := facts{upstream: u, drain: f.Server.Drain, pools: poolNames(f), rules: &f.Policy}
 	out.known = known(f)
 	out.files = append(out.files, l.source.Files()...)
 	for _, path := range []string{g.options.File, f.Auth.KeysFile, f.Policy.Dir, f.Policy.Data, f.Plugins.Dir} {

@@ -49,7 +49,7 @@ type Gateway struct {
 	fleet       *upstream.Fleet
 	attempts    *upstream.Metrics
 	quota       *quota.Quota
-	policies    policy.Compiler
+	feed        *policy.Feed
 	decisions   *policy.Metrics
 	decisionLog *policy.Log
 	plugins     *plugin.Loader
@@ -105,6 +105,7 @@ func (g *Gateway) make(f *config.File) error {
 		return err
 	}
 	g.made.add("quota", g.quota.Close)
+	g.feed = policy.NewFeed(policy.FeedOptions{Role: "policy", Log: g.options.Log, Register: registry, YAML: config.Lines, ReadOnly: g.options.check})
 	g.decisionLog = policy.NewLog(telemetry.Stdout)
 	g.made.add("decision log", g.decisionLog.Close)
 	g.decisionLog.Register(registry)
@@ -118,7 +119,7 @@ func (g *Gateway) make(f *config.File) error {
 	g.listen = [2]string{f.Server.Listen, f.Admin.Listen}
 	g.server = server.New(f.Server, g.snapshot, g.options.Log)
 	g.admin = admin.New(f.Admin, admin.Face{
-		Ready: g.ready, Status: g.status, Reload: g.Reload, Metrics: g.telemetry.Metrics(),
+		Ready: g.ready, Status: g.status, Reload: g.Reload, Rollback: g.rollback, Resume: g.resume, Metrics: g.telemetry.Metrics(),
 	})
 	return nil
 }
@@ -152,6 +153,7 @@ func (g *Gateway) Reload(ctx context.Context) (int64, error) {
 		g.options.Log.Error("reload refused; the running configuration stays", "err", err)
 		return g.current.Load().generation, err
 	}
+	g.feed.Poke()
 	generation := g.current.Load().generation
 	g.options.Log.Info("reloaded", "generation", generation)
 	return generation, nil
@@ -171,6 +173,7 @@ func (g *Gateway) swap(ctx context.Context, l loaded) error {
 	g.server.Configure(l.file.Server)
 	g.telemetry.SetKnown(next.facts.known)
 	g.decisionLog.Use(next.decisions)
+	g.committed(next)
 	old := g.current.Swap(next)
 	g.watched.Store(&next.facts.files)
 	g.report.succeeded(next.generation)
@@ -215,6 +218,7 @@ func (g *Gateway) Run(ctx context.Context, ready func(listen, admin net.Addr)) e
 	running.Go(func() { failed <- g.server.Serve(data) })
 	running.Go(func() { failed <- g.admin.Run(rest, second) })
 	running.Go(func() { failed <- g.quota.Run(rest) })
+	running.Go(func() { failed <- g.feed.Run(rest, g.bundleChanged) })
 	running.Go(func() { config.WatchSince(rest, g.began, g.files, 0, g.changed) })
 	debug.FreeOSMemory() // compiling plugins and policies takes several times what they keep
 	g.options.Log.Info("listening", "calls", data.Addr().String(), "admin", second.Addr().String())

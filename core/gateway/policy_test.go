@@ -1,14 +1,20 @@
 package gateway
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -158,4 +164,144 @@ func TestDecisionLogAcrossReloads(t *testing.T) {
 	told(t, "http://"+address)
 	lines(second, 1)
 	lines(first, 3)
+}
+
+// bundles serves what was put last, as a bundle of one file. It is signed by nobody.
+type bundles struct {
+	mu   sync.Mutex
+	raw  []byte
+	tag  string
+	down bool
+}
+
+func (b *bundles) put(t *testing.T, revision, rego string) {
+	t.Helper()
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	w := tar.NewWriter(zip)
+	for _, f := range [][2]string{{".manifest", fmt.Sprintf(`{"revision":%q}`, revision)}, {"rules.rego", rego}} {
+		if err := w.WriteHeader(&tar.Header{Name: f[0], Size: int64(len(f[1])), Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(f[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), zip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.raw, b.tag = out.Bytes(), `"`+revision+`"`
+}
+
+func (b *bundles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.down:
+		w.WriteHeader(http.StatusBadGateway)
+	case r.Header.Get("If-None-Match") == b.tag:
+		w.WriteHeader(http.StatusNotModified)
+	default:
+		w.Header().Set("Etag", b.tag)
+		_, _ = w.Write(b.raw)
+	}
+}
+
+// denies is a policy that refuses every call with this code.
+func denies(code string) string {
+	return fmt.Sprintf("package nexus.access\n\nno := {\"reason\": \"test\", \"code\": %q}\n", code)
+}
+
+// A bundle is taken while calls run and none of them fails or waits, a bad one is not, a rollback goes back to the
+// one before, and the revision stands in the status and in both logs.
+func TestBundleEndToEnd(t *testing.T) {
+	_, url := backend(t)
+	source := &bundles{}
+	server := httptest.NewServer(source)
+	defer server.Close()
+	dir := t.TempDir()
+	decisions, accesses := filepath.Join(dir, "decisions"), filepath.Join(dir, "accesses")
+	text := strings.NewReplacer(
+		"{deadline: 1s}", fmt.Sprintf("{deadline: 1s, bundle: {url: %q, poll: 1s, keep: kept}, decision_log: {to: %s}}", server.URL+"/nexus.tar.gz", decisions),
+		`access_log: "off"`, "access_log: "+accesses).Replace(fmt.Sprintf(minimal, url))
+	file := filepath.Join(dir, "nexus.yaml")
+	write(t, file, text)
+	source.put(t, "r1", denies("one"))
+	g, address, admin := runFile(t, file)
+	is := func(code string) func() bool {
+		return func() bool {
+			_, _, body := told(t, "http://"+address)
+			return strings.Contains(body, `"code":"`+code+`"`)
+		}
+	}
+	if !is("one")() {
+		t.Error("the bundle does not decide")
+	}
+	var strange atomic.Int64
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	for range 4 {
+		load.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				status, body, err := ask(http.DefaultClient, address, whole)
+				if err != nil || status != http.StatusForbidden || !strings.Contains(body, `"code":"one"`) && !strings.Contains(body, `"code":"two"`) {
+					strange.Add(1)
+				}
+			}
+		})
+	}
+	source.put(t, "r2", denies("two"))
+	waitFor(t, "the second bundle", is("two"))
+	source.put(t, "r3", "package nexus.access\n\nno := {\"reason\": input.tennant}\n")
+	waitFor(t, "the third to be refused", func() bool {
+		return strings.Contains(get(t, "http://"+admin+"/status"), "rules.rego:3")
+	})
+	if generation := g.current.Load().generation; generation != 1 {
+		t.Errorf("generation %d: a bundle is no configuration", generation)
+	}
+	turn := func(path string, status int, want string) {
+		t.Helper()
+		r, err := http.Post("http://"+admin+path, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		body, _ := io.ReadAll(r.Body)
+		if r.StatusCode != status || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %d %s, want %d and %s", path, r.StatusCode, body, status, want)
+		}
+	}
+	turn("/policy/rollback", http.StatusOK, `"revision": "r1"`)
+	if !is("one")() {
+		t.Error("rolled back, but the second policy decides")
+	}
+	turn("/policy/rollback", http.StatusConflict, "no earlier policy is kept")
+	turn("/policy/resume", http.StatusConflict, "rules.rego:3")
+	source.put(t, "r4", denies("two"))
+	waitFor(t, "the fourth bundle to end the rollback", is("two"))
+	close(stop)
+	load.Wait()
+	if n := strange.Load(); n > 0 {
+		t.Errorf("%d calls were decided by no policy", n)
+	}
+	for _, name := range []string{decisions, accesses} {
+		waitFor(t, "every revision in "+filepath.Base(name), func() bool {
+			text, _ := os.ReadFile(name)
+			return bytes.Contains(text, []byte(`revision":"r1"`)) && bytes.Contains(text, []byte(`revision":"r2"`)) && bytes.Contains(text, []byte(`revision":"r4"`))
+		})
+	}
+	source.mu.Lock()
+	source.down = true
+	source.mu.Unlock()
+	_, again, _ := runFile(t, file)
+	if _, _, body := told(t, "http://"+again); !strings.Contains(body, `"code":"two"`) {
+		t.Errorf("started without the server: %s", body)
+	}
 }

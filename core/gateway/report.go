@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nexus-gateway/nexus/core/plugin"
+	"github.com/nexus-gateway/nexus/core/policy"
 	"github.com/nexus-gateway/nexus/core/upstream"
 )
 
@@ -66,9 +67,16 @@ type Status struct {
 	Backends   []BackendStatus `json:"backends"`
 	Pools      []string        `json:"pools"`
 	Plugins    []plugin.Status `json:"plugins"`
-	Policy     string          `json:"policy"`
+	Policy     PolicyStatus    `json:"policy"`
 	Warnings   []string        `json:"warnings,omitempty"`
 }
+
+// PolicyStatus is what decides, in Status.
+type PolicyStatus struct {
+	policy.FeedStatus
+}
+
+func (g *Gateway) policyStatus() PolicyStatus { return PolicyStatus{g.feed.Status()} }
 
 // BackendStatus is one server in Status.
 type BackendStatus struct {
@@ -107,7 +115,10 @@ func (g *Gateway) status() any {
 	out := Status{
 		Version: g.options.Version, Started: started, Stopping: g.stopping.Load(), Config: configName(g.options),
 		Generation: s.generation, Since: s.built, LastReload: last,
-		Backends: []BackendStatus{}, Pools: s.facts.pools, Plugins: s.facts.plugins.Status(), Policy: s.facts.policy, Warnings: s.facts.warnings,
+		Backends: []BackendStatus{}, Pools: s.facts.pools, Plugins: s.facts.plugins.Status(), Policy: g.policyStatus(),
+	}
+	if s.policy != nil {
+		out.Warnings = s.policy.Engine().Warnings()
 	}
 	s.facts.upstream.Replicas(func(r upstream.Replica) bool {
 		out.Backends = append(out.Backends, backendStatus(r))

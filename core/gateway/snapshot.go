@@ -25,6 +25,8 @@ type snapshot struct {
 	facts      facts
 	users      atomic.Int64 // calls, and the gateway itself while the snapshot is current
 	made       closers
+	policy     *policy.Live   // nil: none decides
+	choice     *policy.Choice // what policy was made of; until the snapshot is current
 	decisions  *policy.Outlet // where decisions are logged once the snapshot is current
 	closed     func()         // told when all is closed
 	log        *slog.Logger

@@ -42,3 +42,42 @@ func (m *Metrics) decided(o outcome, a pipeline.Action, took time.Duration) {
 	m.decisions.WithLabelValues(string(o), string(a)).Inc()
 	m.seconds.Observe(took.Seconds())
 }
+
+// feedMetrics counts what a feed brings.
+type feedMetrics struct{ polls *prometheus.CounterVec }
+
+func newFeedMetrics(f *Feed, reg prometheus.Registerer) *feedMetrics {
+	feed := prometheus.Labels{"feed": f.role}
+	m := &feedMetrics{polls: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_policy_bundle_polls_total", ConstLabels: feed,
+		Help: "Questions to the bundle's server by what came of them.",
+	}, []string{"result"})}
+	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_policy_held", ConstLabels: feed,
+		Help: "1 while a policy that was rolled back to stays in force against its source.",
+	}, func() float64 { return truth(f.Status().Held) })
+	refused := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_policy_source_refused", ConstLabels: feed,
+		Help: "1 while the source holds a policy that may not decide, so that the one before it does.",
+	}, func() float64 { return truth(len(f.Status().Refused) > 0) })
+	since := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_policy_in_force_timestamp_seconds", ConstLabels: feed,
+		Help: "When the policy that decides came into force, in seconds since 1970; 0: none does.",
+	}, func() float64 {
+		if at := f.Status().Since; !at.IsZero() {
+			return float64(at.UnixMilli()) / 1000
+		}
+		return 0
+	})
+	reg.MustRegister(m.polls, held, refused, since)
+	return m
+}
+
+func (m *feedMetrics) polled(result string) { m.polls.WithLabelValues(result).Inc() }
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

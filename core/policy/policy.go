@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Enabled  bool          `yaml:"enabled" default:"true" doc:"Whether policies decide at all; false lets every call through to the pools of its model."`
 	Dir      string        `yaml:"dir" default:"" doc:"Folder of Rego files, read with all its subfolders; empty: the policies that Nexus ships."`
+	Bundle   BundleConfig  `yaml:"bundle" doc:"An OPA bundle on a server, in place of the folder."`
 	Data     string        `yaml:"data" default:"" doc:"JSON file that policies read as data; empty: data.json in the folder, if there is one."`
 	Deadline time.Duration `yaml:"deadline" default:"20ms" doc:"Processor time one decision may take. Evaluation is cancelled then, and given up at twice that time."`
 
@@ -54,6 +55,10 @@ func (c *Config) Validate(p setting.Problems) {
 		case slices.Contains(secretHeaders, h):
 			p.Addf("headers", "%q carries a credential, which policies never see", h)
 		}
+	}
+	c.Bundle.validate(p.In("bundle"))
+	if c.Bundle.URL != "" && (c.Dir != "" || c.Data != "") {
+		p.Addf("bundle.url", "is given beside dir or data: a bundle takes the place of both")
 	}
 	if len(c.Keywords) > maxKeywords {
 		p.Addf("keywords", "has %d words: at most %d", len(c.Keywords), maxKeywords)
