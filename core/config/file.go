@@ -60,8 +60,14 @@ func (f *File) rebase(dir string) {
 		paths = append(paths, &f.Plugins.Chain[i].Path)
 	}
 	for _, path := range paths {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(dir, *path)
-		}
+		*path = under(dir, *path)
 	}
+	f.Upstream.Files(func(path string) string { return under(dir, path) })
+}
+
+func under(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
 }

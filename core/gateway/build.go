@@ -131,6 +131,10 @@ func (g *Gateway) gather(l loaded, u *upstream.Upstream) facts {
 			out.files = append(out.files, filepath.Clean(path))
 		}
 	}
+	f.Upstream.Files(func(path string) string {
+		out.files = append(out.files, path)
+		return path
+	})
 	for _, e := range f.Plugins.Chain {
 		if e.Path != "" {
 			out.files = append(out.files, e.Path, strings.TrimSuffix(e.Path, filepath.Ext(e.Path))+".yaml")

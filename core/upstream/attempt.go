@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -85,6 +84,9 @@ func (u *Upstream) exchange(c *pipeline.Call, b *backend, o order, w *watch, don
 	switch {
 	case response.StatusCode != http.StatusOK:
 		return nil, statusFault(response, w)
+	case isEncoded(response.Header):
+		w.drop()
+		return nil, answerFault("was compressed, which nobody asked for", errEncoded)
 	case isEventStream(response.Header) != streamed:
 		w.drop()
 		return nil, answerFault("was not in the form that was asked for", errForm)
@@ -117,51 +119,11 @@ func send(c *pipeline.Call, b *backend, body []byte, w *watch) (*http.Response, 
 	}
 }
 
-// posted stands for our request when net/http reads the response to it.
-var posted = &http.Request{Method: http.MethodPost}
-
 func exchangeHeads(c *pipeline.Call, b *backend, body []byte, conn *conn) (*http.Response, error) {
 	head := heads.Get().(*[]byte)
 	defer heads.Put(head)
 	*head = appendHead((*head)[:0], c, b, len(body))
-	if len(body) > largeBody {
-		return exchangeLarge(*head, body, conn)
-	}
-	var sent error
-	if len(body) <= cap(*head)-len(*head) {
-		*head = append(*head, body...)
-		_, sent = conn.Write(*head)
-	} else {
-		parts := net.Buffers{*head, body}
-		_, sent = parts.WriteTo(conn.Conn)
-	}
-	response, err := conn.readResponse(posted) // even after a failed write: a backend may answer and close early
-	if err == nil && sent != nil {
-		response.Close = true // half a request is on its way: nothing may follow it
-	}
-	return response, err
-}
-
-// largeBody is as much as a socket's buffers surely take, in bytes. A backend may refuse a larger body
-// before it has read it, and then neither side must wait for the other.
-const largeBody = 128 << 10
-
-// exchangeLarge writes the body while it already listens for the answer.
-func exchangeLarge(head, body []byte, conn *conn) (*http.Response, error) {
-	wrote := make(chan error, 1)
-	go func() {
-		parts := net.Buffers{head, body}
-		_, err := parts.WriteTo(conn.Conn)
-		wrote <- err
-	}()
-	response, err := conn.readResponse(posted)
-	if err != nil || response.StatusCode != http.StatusOK {
-		_ = conn.SetWriteDeadline(time.Unix(1, 0)) // refused: the rest is not wanted
-	}
-	if sent := <-wrote; err == nil && sent != nil {
-		response.Close = true
-	}
-	return response, err
+	return conn.exchange(head, body)
 }
 
 // heads are buffers for a request's head, with the body behind it when it is short.

@@ -16,6 +16,7 @@ type Config struct {
 	Pools    map[string]PoolConfig    `yaml:"pools" doc:"Backends that serve the same models, by name; a policy's targets name pools."`
 	Routes   map[string]RouteConfig   `yaml:"routes" doc:"What a route (chat, completions, embeddings, responses, rerank, score, tokenize) allows beyond the ordinary."`
 	CacheKey setting.Secret           `yaml:"cache_salt_key" doc:"Secret from which each tenant's cache_salt is derived; give all replicas the same, so that they hit the same prefix caches."`
+	Egress   EgressConfig             `yaml:"egress" doc:"Where the gateway may go."`
 }
 
 // BackendConfig is one server.
@@ -25,6 +26,10 @@ type BackendConfig struct {
 	APIKey setting.Secret            `yaml:"api_key" doc:"Sent as Authorization: Bearer. The caller's own credential is never forwarded."`
 	Header map[string]setting.Secret `yaml:"headers" doc:"Further headers to send."`
 	Weight int                       `yaml:"weight" default:"1" doc:"Share of calls among the backends of a pool; 0 takes none."`
+
+	Protocol string         `yaml:"protocol" default:"http1" enum:"http1,h2c,h2" doc:"http1 is what vLLM and SGLang speak; h2c is HTTP/2 without TLS and h2 with it."`
+	TLS      TLSConfig      `yaml:"tls" doc:"Certificates, for an https url."`
+	Proxy    setting.Secret `yaml:"proxy" doc:"Proxy that leads out, as http://[USER:PASSWORD@]HOST:PORT or https://; asked by CONNECT. The environment's proxies are not looked at."`
 
 	Discovery DiscoveryConfig `yaml:"discovery" doc:"Whether the url stands for one server or for all that its name leads to."`
 	Health    HealthConfig    `yaml:"health" doc:"When the backend is taken out of traffic and how it comes back."`
@@ -48,8 +53,11 @@ type RouteConfig struct {
 
 // Validate checks what the tags cannot say.
 func (c *Config) Validate(p setting.Problems) {
+	c.Egress.validate(p.In("egress"))
+	out := newEgress(c.Egress)
 	for id, b := range c.Backends {
 		b.validate(p.In("backends." + id))
+		b.validateLink(p.In("backends."+id), out)
 	}
 	for name, pool := range c.Pools {
 		pool.validate(p.In("pools."+name), c.Backends)

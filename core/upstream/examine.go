@@ -174,10 +174,8 @@ func (p *peer) get(ctx context.Context, t *terms, path string, limit int64) (sta
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	_ = c.SetDeadline(deadline)
-	if _, err := c.Write(fmt.Appendf(nil, "GET %s%s HTTP/1.1\r\n%sConnection: close\r\n\r\n", t.prefix, path, t.header)); err != nil {
-		return 0, nil, err
-	}
-	response, err := c.readResponse(asked)
+	head := fmt.Appendf(nil, "GET %s%s HTTP/1.1\r\n%sConnection: close\r\n\r\n", t.prefix, path, t.header)
+	response, err := c.exchange(&head, nil)
 	if err != nil || limit == 0 {
 		return statusOf(response), nil, err
 	}
@@ -194,6 +192,3 @@ func statusOf(r *http.Response) int {
 	}
 	return r.StatusCode
 }
-
-// asked stands for our request when net/http reads the response to it.
-var asked = &http.Request{Method: http.MethodGet}

@@ -109,6 +109,7 @@ type peerKey struct {
 	backend string // configured id
 	origin  string // scheme://host[:port] as configured
 	dial    string // ip:port of one server behind that name; empty: the name itself is dialled
+	link    string // the link's print: who is reached in another way is another server, for all that is known
 }
 
 // A peer is one server with its connections and health.
@@ -124,16 +125,17 @@ type peer struct {
 	models   atomic.Pointer[models] // nil: unknown
 }
 
-// terms are what a configuration says of how a peer is treated.
+// terms are what a configuration says of how a peer is reached and treated.
 type terms struct {
+	link   *link
 	health HealthConfig // with Path as asked, empty for none, and Models on or off
 	kind   string
 	prefix string
 	header []byte
 }
 
-func newTerms(c BackendConfig, b *backend) *terms {
-	t := &terms{health: c.Health, kind: c.Kind, prefix: b.prefix, header: b.header}
+func newTerms(c BackendConfig, b *backend, l *link) *terms {
+	t := &terms{link: l, health: c.Health, kind: c.Kind, prefix: b.prefix, header: b.header}
 	engine := c.Kind == "vllm" || c.Kind == "sglang"
 	switch {
 	case c.Health.Path == "off" || c.Health.Path == "" && !engine:
@@ -152,10 +154,10 @@ func newTerms(c BackendConfig, b *backend) *terms {
 func (f *Fleet) hold(id string, u *url.URL, dial string, t *terms) (_ *peer, fresh bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := peerKey{id, u.Scheme + "://" + u.Host, dial}
+	key := peerKey{id, u.Scheme + "://" + u.Host, dial, t.link.print}
 	p := f.peers[key]
 	if p == nil {
-		p, fresh = &peer{key: key, wire: newWire(u, dial), changed: make(chan struct{}, 1)}, true
+		p, fresh = &peer{key: key, wire: newWire(u, dial, t.link), changed: make(chan struct{}, 1)}, true
 		f.peers[key] = p
 	}
 	p.holders = append(p.holders, t)

@@ -19,7 +19,7 @@ type source struct {
 	follower *follower
 }
 
-func newSource(id string, c BackendConfig) (*source, error) {
+func newSource(id string, c BackendConfig, out *egress) (*source, error) {
 	base, err := url.Parse(c.URL)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,11 @@ func newSource(id string, c BackendConfig) (*source, error) {
 	for name, value := range c.Header {
 		b.header = fmt.Appendf(b.header, "%s: %s\r\n", name, value.Reveal())
 	}
-	return &source{mould: b, terms: newTerms(c, &b), live: make(map[string]*backend)}, nil
+	l, err := newLink(c, base, out)
+	if err != nil {
+		return nil, err
+	}
+	return &source{mould: b, terms: newTerms(c, &b, l), live: make(map[string]*backend)}, nil
 }
 
 // server makes the backend that is dialled at address; an empty one stands for the url's own. One that joins

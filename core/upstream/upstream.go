@@ -31,12 +31,13 @@ var _ pipeline.Handler = (*Upstream)(nil)
 // New builds the pools of cfg, with connections and health held in fleet. Close gives them back.
 func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upstream, error) {
 	u := &Upstream{fleet: fleet, salt: newSalter(cfg.CacheKey), count: count, trace: trace}
+	out := newEgress(cfg.Egress)
 	for name, pc := range cfg.Pools {
 		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, retry: pc.Retry, editions: &fleet.editions}
 		p.retries.set(pc.Retry.Share, pc.Retry.Floor)
 		u.pools = append(u.pools, p)
 		for _, id := range pc.Backends {
-			s, err := newSource(id, cfg.Backends[id])
+			s, err := newSource(id, cfg.Backends[id], out)
 			if err != nil {
 				u.Close()
 				return nil, fmt.Errorf("upstream: backend %q: %w", id, err)

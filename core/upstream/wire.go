@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -26,13 +27,14 @@ const (
 	readBuffer      = 4 << 10          // bytes
 )
 
-// A wire keeps HTTP/1.1 connections to one address. It takes the place of http.Transport on the hot path:
+// A wire keeps connections to one address. On HTTP/1.1 it takes the place of http.Transport on the hot path:
 // a call writes and reads in its own goroutine, where the transport hands every request and response
 // between two more, and a deadline on the connection bounds each phase, where a context would need a timer.
 // Parsing and framing of responses are net/http's.
 type wire struct {
 	address string // host:port
-	tls     *tls.Config
+	link    *link
+	second  *http.Transport // HTTP/2; nil: HTTP/1.1, for which the rest is
 
 	mu     sync.Mutex
 	idle   []*conn // the last one used last
@@ -41,21 +43,13 @@ type wire struct {
 }
 
 // newWire makes the wire to u, reached at dial; an empty dial stands for u's own host.
-func newWire(u *url.URL, dial string) *wire {
-	w := &wire{address: u.Host}
-	port := "80"
-	if u.Scheme == "https" {
-		port = "443"
-		w.tls = &tls.Config{
-			MinVersion: tls.VersionTLS12, ServerName: u.Hostname(), NextProtos: []string{"http/1.1"},
-			ClientSessionCache: tls.NewLRUClientSessionCache(64),
-		}
-	}
-	if u.Port() == "" {
-		w.address = net.JoinHostPort(u.Hostname(), port)
-	}
+func newWire(u *url.URL, dial string, l *link) *wire {
+	w := &wire{address: hostPort(u), link: l}
 	if dial != "" {
 		w.address = dial
+	}
+	if l.protocol != "http1" {
+		w.second = w.newSecond()
 	}
 	w.sweep = time.AfterFunc(idleConnection, w.expire)
 	w.sweep.Stop()
@@ -65,7 +59,8 @@ func newWire(u *url.URL, dial string) *wire {
 // A conn is one connection, used by one attempt at a time.
 type conn struct {
 	net.Conn
-	raw    net.Conn // the socket, under TLS if there is any
+	raw    net.Conn // the socket, under TLS and a proxy's tunnel if there are any
+	line   *line    // a stream of HTTP/2, for which this stands; nil: a connection
 	probe  probe
 	in     *bufio.Reader
 	budget int64 // bytes that may still be read of a response's head; negative: no bound
@@ -111,6 +106,9 @@ func (c *conn) quiet() bool {
 // take returns a connection that was used a moment ago, or a new one, which may take as long as connect,
 // TLS included; 0 sets no bound.
 func (w *wire) take(ctx context.Context, fresh bool, connect time.Duration) (*conn, error) {
+	if w.second != nil {
+		return w.line(ctx, connect), nil
+	}
 	for !fresh {
 		c := w.pop()
 		if c == nil {
@@ -127,17 +125,16 @@ func (w *wire) take(ctx context.Context, fresh bool, connect time.Duration) (*co
 		ctx, cancel = context.WithTimeout(ctx, connect)
 		defer cancel()
 	}
-	dialer := net.Dialer{KeepAlive: keepAlive}
-	raw, err := dialer.DialContext(ctx, "tcp", w.address)
+	way, socket, err := w.link.dial(ctx, w.address)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, raw: raw, probe: newProbe(raw)}
-	if w.tls != nil {
-		secure := tls.Client(raw, w.tls)
+	c := &conn{Conn: way, raw: socket, probe: newProbe(socket)}
+	if w.link.tls != nil {
+		secure := tls.Client(way, w.link.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = raw.Close()
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: raw.RemoteAddr(), Err: err}
+			_ = socket.Close()
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: socket.RemoteAddr(), Err: err}
 		}
 		c.Conn = secure
 	}
@@ -163,6 +160,10 @@ func (w *wire) pop() *conn {
 
 // put keeps c for the next call. All of its response has been read.
 func (w *wire) put(c *conn) {
+	if c.line != nil {
+		_ = c.Close() // the stream is over; the connection is the transport's
+		return
+	}
 	c.used, c.reused = time.Now(), false
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -199,6 +200,9 @@ func (w *wire) close() {
 	defer w.mu.Unlock()
 	w.closed = true
 	w.sweep.Stop()
+	if w.second != nil {
+		w.second.CloseIdleConnections()
+	}
 	for _, c := range w.idle {
 		_ = c.Close()
 	}
@@ -211,6 +215,9 @@ func (c *conn) readResponse(r *http.Request) (*http.Response, error) {
 	defer func() { c.budget = -1 }()
 	if _, err := c.in.Peek(1); err != nil {
 		return nil, silence{err}
+	}
+	if begun, _ := c.in.Peek(min(c.in.Buffered(), len("HTTP/"))); !strings.HasPrefix("HTTP/", string(begun)) {
+		return nil, errMalformed // at once: what never ends a line would be waited for
 	}
 	for range maxInformational {
 		response, err := http.ReadResponse(c.in, r)
