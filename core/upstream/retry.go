@@ -15,7 +15,7 @@ type tries struct {
 	call   *pipeline.Call
 	pools  []*pool
 	spent  []*backend // not asked again: they were late, or would say the same again
-	deaths int        // connections cut under the call
+	deaths int        // backends that cut the connection under the call
 }
 
 // maxDeaths is how many backends a call may have died with: it may be the call that kills them.
@@ -86,12 +86,12 @@ func (t *tries) ask(ctx context.Context, i int) (*llm.Reply, *fault) {
 
 // note keeps what a fault says of where to go on.
 func (t *tries) note(r *round, b *backend, f *fault) {
+	if f.died && !was(r.tried, b) { // one that dies twice is ill; two that die may have the call to thank
+		t.deaths++
+	}
 	r.tried = append(r.tried[:len(r.tried):len(r.tried)], b)
 	if f.settled {
 		t.spent = append(t.spent, b)
-	}
-	if f.died {
-		t.deaths++
 	}
 	if at := time.Now().Add(f.after); f.after > 0 && at.After(r.ready) {
 		r.ready = at

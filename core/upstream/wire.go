@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -64,6 +65,7 @@ type conn struct {
 	probe  probe
 	in     *bufio.Reader
 	budget int64 // bytes that may still be read of a response's head; negative: no bound
+	failed error // of the last read
 	used   time.Time
 	reused bool
 }
@@ -80,6 +82,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.budget > 0 {
 		c.budget -= int64(n)
 	}
+	c.failed = err
 	return n, err
 }
 
@@ -222,7 +225,8 @@ func (c *conn) readResponse(r *http.Request) (*http.Response, error) {
 	for range maxInformational {
 		response, err := http.ReadResponse(c.in, r)
 		if err != nil {
-			return nil, headError(err)
+			// A line that is cut off is read as if it were whole, and then is not HTTP: the cut is what is wrong.
+			return nil, headError(cmp.Or(c.failed, err))
 		}
 		if response.StatusCode >= 200 || response.StatusCode == http.StatusSwitchingProtocols {
 			return response, nil

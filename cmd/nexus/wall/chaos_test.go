@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,9 +30,6 @@ func TestOutage(t *testing.T) {
 	} {
 		t.Run("S15 "+tt.name, func(t *testing.T) {
 			t.Parallel()
-			if os.Getenv("NEXUS_WALL_PENDING") == "" {
-				t.Skip("PENDING, it runs under NEXUS_WALL_PENDING=1: " + untilHealth)
-			}
 			outage(t, tt.away)
 		})
 	}

@@ -14,11 +14,7 @@ func TestBadInput(t *testing.T) {
 	t.Parallel()
 	var rows []row
 	always := func(name, request string, main script) row {
-		pending := ""
-		if strings.HasPrefix(name, "no HTTP and no end") || name == "a chunk larger than the world" {
-			pending = untilFirstToken
-		}
-		return row{name: name, request: request, main: main, pending: pending, judge: func(v *view) {
+		return row{name: name, request: request, main: main, judge: func(v *view) {
 			v.answered("spare")
 			v.asksAtMost(3, 1)
 			v.within(12 * time.Second)

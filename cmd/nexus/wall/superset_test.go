@@ -62,8 +62,7 @@ func TestBeyondTheWall(t *testing.T) {
 		},
 	})...)
 	rows = append(rows, row{
-		name:    "one byte a second, from the first",
-		pending: untilFirstToken,
+		name: "one byte a second, from the first",
 		main: func(x *asked) {
 			drip(x, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"+strings.Repeat("data: {", 100))
 		},
@@ -73,8 +72,7 @@ func TestBeyondTheWall(t *testing.T) {
 			v.within(15 * time.Second)
 		},
 	}, row{
-		name:    "one byte a second, after 20 tokens",
-		pending: untilFirstToken,
+		name: "one byte a second, after 20 tokens",
 		main: at(20, func(v *telling) bool {
 			for range 100 {
 				if !v.send("1\r\nx\r\n") || !v.wait(time.Second) {
@@ -188,10 +186,9 @@ func TestBeyondTheWall(t *testing.T) {
 		main:  tell(func(v *telling) { v.before[atTheEnd] = v.chatter("data: {\"choices\":[]}\n\n") }),
 		judge: func(v *view) { v.answered("main"); v.counted(7, 60); v.asks(1, 0); v.within(8 * time.Second) },
 	}, row{
-		name:    "comments and nothing else",
-		pending: untilFirstToken,
-		main:    tell(func(v *telling) { v.before[first] = v.chatter(": keep-alive\n\n") }),
-		judge:   func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
+		name:  "comments and nothing else",
+		main:  tell(func(v *telling) { v.before[first] = v.chatter(": keep-alive\n\n") }),
+		judge: func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
 	})
 	rows = append(rows, row{
 		name: "two choices", request: streamed2,
@@ -236,10 +233,9 @@ func TestBeyondTheWall(t *testing.T) {
 		main:  func(x *asked) { x.whole(404, "text/html", page) },
 		judge: func(v *view) { v.failed(); v.asks(1, 0) },
 	}, row{
-		name:    "headers and then nothing",
-		pending: untilFirstToken,
-		main:    func(x *asked) { x.send(streamHead); x.silent() },
-		judge:   func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
+		name:  "headers and then nothing",
+		main:  func(x *asked) { x.send(streamHead); x.silent() },
+		judge: func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
 	}, row{
 		name:  "headers and then the end of the connection",
 		main:  func(x *asked) { x.send(streamHead); x.close() },

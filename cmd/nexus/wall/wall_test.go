@@ -54,11 +54,7 @@ func (r row) run(t *testing.T) {
 
 // What the rows that are pending wait for.
 const (
-	untilRetries    = "retries on the same backend are not built yet"
-	untilFirstToken = "the default bound of the first token is not set yet"
-	untilContinued  = "continuation is not built yet"
-	untilLarger     = "a larger model is not asked yet"
-	untilHealth     = "recovery is not quick enough yet"
+	untilContinued = "continuation is not built yet"
 )
 
 // longest is as long as any caller waits, so that a fault that is not dealt with shows within a run.
@@ -84,9 +80,8 @@ func TestFaultWall(t *testing.T) {
 	t.Parallel()
 	var rows []row
 	rows = append(rows, both(row{
-		name:    "S01 429 with Retry-After of 2 s, then well",
-		pending: untilRetries,
-		main:    inTurn(status(429, "rate_limit_error", "rate_limit_exceeded", "Retry-After: 2"), well),
+		name: "S01 429 with Retry-After of 2 s, then well",
+		main: inTurn(status(429, "rate_limit_error", "rate_limit_exceeded", "Retry-After: 2"), well),
 		judge: func(v *view) {
 			v.answered("main")
 			v.asks(2, 0)
@@ -119,10 +114,9 @@ func TestFaultWall(t *testing.T) {
 		},
 	})
 	rows = append(rows, both(row{
-		name:    "S03 500 once",
-		pending: untilRetries,
-		main:    inTurn(status(500, "server_error", "internal"), well),
-		judge:   func(v *view) { v.answered("main"); v.asks(2, 0) },
+		name:  "S03 500 once",
+		main:  inTurn(status(500, "server_error", "internal"), well),
+		judge: func(v *view) { v.answered("main"); v.asks(2, 0) },
 	})...)
 	rows = append(rows, both(row{
 		name:  "S04 503 for ever",
@@ -140,14 +134,12 @@ func TestFaultWall(t *testing.T) {
 		judge: func(v *view) { v.complete(); v.asksAtMost(2, 1); v.within(10 * time.Second) },
 	})...)
 	rows = append(rows, row{
-		name:    "S06 accepted and silent",
-		pending: untilFirstToken,
-		main:    (*asked).silent,
-		judge:   func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
+		name:  "S06 accepted and silent",
+		main:  (*asked).silent,
+		judge: func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
 	}, row{
-		name:    "S06 accepted and never read",
-		pending: untilFirstToken,
-		main:    well, deaf: true,
+		name: "S06 accepted and never read",
+		main: well, deaf: true,
 		judge: func(v *view) { v.answered("spare"); v.asks(0, 1); v.within(15 * time.Second) },
 	})
 	slow := func(x *asked) {
@@ -156,15 +148,13 @@ func TestFaultWall(t *testing.T) {
 		}
 	}
 	rows = append(rows, row{
-		name:    "S07 headers and first token after 20 s",
-		pending: untilFirstToken,
-		main:    slow,
-		judge:   func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
+		name:  "S07 headers and first token after 20 s",
+		main:  slow,
+		judge: func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
 	}, row{
-		name:    "S07 headers, and the first token after 20 s",
-		pending: untilFirstToken,
-		main:    at(first, later(20*time.Second)),
-		judge:   func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
+		name:  "S07 headers, and the first token after 20 s",
+		main:  at(first, later(20*time.Second)),
+		judge: func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
 	})
 	for _, kind := range []string{"openai", "vllm", "sglang"} {
 		rows = append(rows, row{
@@ -229,17 +219,15 @@ func TestFaultWall(t *testing.T) {
 		judge: func(v *view) { v.answered("main"); v.counted(7, 60); v.within(8 * time.Second); v.asks(1, 0) },
 	})
 	rows = append(rows, both(row{
-		name:    "S12 the prompt is longer than the context",
-		pending: untilLarger,
-		main:    overflow("This model's maximum context length is 4096 tokens. However, you requested 9000 tokens.", "context_length_exceeded"),
-		judge:   func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(5 * time.Second) },
+		name:  "S12 the prompt is longer than the context",
+		main:  overflow("This model's maximum context length is 4096 tokens. However, you requested 9000 tokens.", "context_length_exceeded"),
+		judge: func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(5 * time.Second) },
 	})...)
 	rows = append(rows, row{
-		name:    "S12 the prompt is longer than vLLM's context",
-		pending: untilLarger,
-		kind:    "vllm",
-		main:    overflow("Input length (9000) exceeds model's maximum context length (4096).", ""),
-		judge:   func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(5 * time.Second) },
+		name:  "S12 the prompt is longer than vLLM's context",
+		kind:  "vllm",
+		main:  overflow("Input length (9000) exceeds model's maximum context length (4096).", ""),
+		judge: func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(5 * time.Second) },
 	})
 	refused := func(v *view) {
 		v.failed()
