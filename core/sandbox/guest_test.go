@@ -79,11 +79,33 @@ var sharedEngine = sync.OnceValue(func() *Engine {
 	return e
 })
 
+// keptCode is where the code of large modules is kept for the run: a pool that closes forgets it, and to compile a Go
+// guest under the race detector takes ten seconds.
+var keptCode = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "sandbox-code")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+})
+
+var keepingEngine = sync.OnceValue(func() *Engine {
+	e, err := NewEngine(keptCode())
+	if err != nil {
+		panic(err)
+	}
+	return e
+})
+
 // load makes a pool that is closed with the test.
 func load(t testing.TB, wasm []byte, o Options) *Pool {
 	t.Helper()
 	o.Name = t.Name()
-	p, err := sharedEngine().Load(context.Background(), wasm, o)
+	engine := sharedEngine
+	if len(wasm) > 1<<20 {
+		engine = keepingEngine
+	}
+	p, err := engine().Load(context.Background(), wasm, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(keptCode())
+		os.Exit(code)
+	}))
+}
 
 // echo adds its two parameters by way of a host function that looks at them.
 func echo() []byte {
