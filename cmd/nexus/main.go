@@ -38,6 +38,7 @@ func commands() []command {
 		{"plugin bench", "measure a plugin as the gateway asks it", "[-config FILE] [-time 1s] [MODULE|DIR|NAME]", pluginBench},
 		{"plugin run", "ask a plugin about a text or a request, and print what it changes", "[-config FILE] [-who tenant=T,…] -text TEXT | -request FILE [-reply FILE] [-json] [MODULE|DIR|NAME]", pluginRun},
 		{"policy init", "write a small policy with its tests into a new folder", "DIR", policyInit},
+		{"policy check", "say all that is wrong or unwise in a folder of policies", "[-c nexus.yaml] [-strict] [-json] [DIR]", policyCheck},
 		{"policy fmt", "format policies, or list those that are not", "[-w | -d] [DIR]", policyFmt},
 		{"policy test", "run the tests of a folder of policies, in Rego and in YAML", "[-coverage] [-min PERCENT] [-junit FILE] [-v] [-json] [DIR]", policyTest},
 		{"policy eval", "decide a request or an input, and print the decision", "-request FILE | -input FILE [-c nexus.yaml] [-json] [DIR]", policyEval},

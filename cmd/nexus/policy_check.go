@@ -6,93 +6,127 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/nexus-gateway/nexus/core/config"
+	"github.com/nexus-gateway/nexus/core/plugin"
 	"github.com/nexus-gateway/nexus/core/policy"
+	"github.com/nexus-gateway/nexus/plugins"
 )
 
-// testRun is what policy test was asked for.
-type testRun struct {
-	policyArgs
-	coverage bool
-	least    float64
-	junit    string
-	verbose  bool
-}
+func policyCheck(ctx context.Context, t terminal, args []string) error {
+	const name = "policy check"
+	var a policyArgs
+	strict := false
+	if err := a.read(t, name, args, func(f *flag.FlagSet) {
+		usageText(f, `nexus policy check compiles a folder of policies strictly, runs its tests, and looks for what cannot be meant: rules that
+can never win, else branches that are never reached; with a configuration also pools, models and kinds of personal data that there are
+not, and labels that no plugin can set. What is merely unwise, such as data that nothing reads, is advice.
 
-func policyTest(ctx context.Context, t terminal, args []string) error {
-	const name = "policy test"
-	var o testRun
-	if err := o.read(t, name, args, func(f *flag.FlagSet) {
-		usageText(f, `nexus policy test runs the tests of a folder of policies: the rules test_… of *_test.rego, and the cases of *_test.yaml.
-DIR is the folder; without it, the folder of the configuration, or what Nexus ships.
+  nexus policy check policies
+  nexus policy check -c nexus.yaml               # the folder that the configuration names
+  nexus policy check -c nexus.yaml -strict new   # another one, for the same gateway
 
-  nexus policy test policies
-  nexus policy test -coverage -min 90 -junit report.xml policies
-
-Exit code: 0 all tests pass, 1 one failed or less is covered than -min wants, 2 a slip in the command.
+Exit code: 0 nothing is wrong; 1 something is, or with -strict there is advice; 2 a slip in the command.
 `)
-		o.flags(f)
-		f.BoolVar(&o.coverage, "coverage", false, "say which lines of the policy the tests do not reach")
-		f.Float64Var(&o.least, "min", 0, "least `percent` of the lines that must be reached")
-		f.StringVar(&o.junit, "junit", "", "write a JUnit report to this `file`")
-		f.BoolVar(&o.verbose, "v", false, "list the tests that passed too")
+		a.flags(f)
+		f.BoolVar(&strict, "strict", false, "take advice for a problem")
 	}); err != nil {
 		return err
 	}
-	if o.least < 0 || o.least > 100 {
-		return usage(t, name, "-min is a share of 0 to 100 percent")
-	}
-	return named(name, o.try(ctx, t))
+	return named(name, a.check(ctx, t, strict))
 }
 
-func (o *testRun) try(ctx context.Context, t terminal) error {
-	run := policy.Test
-	if o.coverage || o.least > 0 {
-		run = policy.Cover
-	}
-	report, err := run(ctx, o.src)
+func (a *policyArgs) check(ctx context.Context, t terminal, strict bool) error {
+	audit, err := policy.Look(ctx, a.src, a.cfg, a.surroundings())
 	if err != nil {
 		return err
 	}
-	if o.junit != "" {
-		if err := toFile(o.junit, report.JUnit); err != nil {
-			return err
-		}
+	if a.machine {
+		err = writeJSON(t.out, audit)
+	} else {
+		err = showAudit(t.out, audit)
 	}
-	if err := o.show(t.out, report); err != nil {
-		return err
+	n := len(audit.Problems)
+	if strict {
+		n += len(audit.Advice)
 	}
-	switch {
-	case !report.OK():
-		return errors.New("a test failed")
-	case report.Coverage != nil && report.Coverage.Percent < o.least:
-		return fmt.Errorf("the tests reach %.1f %% of the lines; -min asks for %g", report.Coverage.Percent, o.least)
-	}
-	return nil
-}
-
-func (o *testRun) show(w io.Writer, r policy.Report) error {
-	if o.machine {
-		return writeJSON(w, r)
-	}
-	for _, one := range r.Results {
-		if o.verbose && one.Passed {
-			fmt.Fprintf(w, "%s:%d: %s passed\n", one.File, one.Line, one.Name)
-		}
-	}
-	_, err := fmt.Fprint(w, r)
-	if err == nil && r.Coverage != nil {
-		_, err = fmt.Fprint(w, r.Coverage)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%d %s to mend", n, plural(n, "thing"))
 	}
 	return err
 }
 
-// toFile writes what write writes to a new file.
-func toFile(name string, write func(io.Writer) error) error {
-	f, err := os.Create(name)
-	if err != nil {
-		return err
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
 	}
-	return errors.Join(write(f), f.Close())
+	return word + "s"
+}
+
+func showAudit(w io.Writer, a *policy.Audit) error {
+	for _, m := range a.Problems {
+		fmt.Fprintln(w, m)
+	}
+	for _, m := range a.Advice {
+		fmt.Fprintln(w, "advice: "+m.String())
+	}
+	_, err := fmt.Fprintf(w, "%d %s, %d of advice, %d %s passed\n", len(a.Problems), plural(len(a.Problems), "problem"), len(a.Advice), a.Tests.Passed, plural(a.Tests.Passed, "test"))
+	return err
+}
+
+// surroundings are what the configuration knows of models and plugins.
+func (a *policyArgs) surroundings() (s policy.Surroundings) {
+	if a.file == nil {
+		return s
+	}
+	s.Models, s.Kinds, s.Labels = []string{}, []string{}, []string{}
+	for _, p := range a.file.Upstream.Pools {
+		s.Models = append(s.Models, p.Models...)
+		if p.Model != "" {
+			s.Models = append(s.Models, p.Model)
+		}
+	}
+	for _, e := range a.file.Plugins.Chain {
+		m, err := manifestOf(&a.file.Plugins, &e)
+		if err != nil {
+			s.Plugins = append(s.Plugins, e.Name)
+			continue
+		}
+		s.Kinds = append(s.Kinds, m.Kinds...)
+		if slices.Contains(m.Hooks, "on_request") || slices.Contains(m.Capabilities, "label_set") {
+			s.Labels = append(s.Labels, e.Name)
+		}
+	}
+	if s.Plugins != nil {
+		s.Kinds, s.Labels = nil, nil
+	}
+	return s
+}
+
+// manifestOf reads the manifest of a plugin of the chain.
+func manifestOf(c *plugin.Config, e *plugin.Entry) (m plugin.Manifest, err error) {
+	name := e.Name + ".yaml"
+	var text []byte
+	switch {
+	case e.Path != "":
+		name = strings.TrimSuffix(e.Path, filepath.Ext(e.Path)) + ".yaml"
+		text, err = os.ReadFile(name)
+	case c.Dir != "":
+		text, err = os.ReadFile(filepath.Join(c.Dir, name))
+	default:
+		err = fs.ErrNotExist
+	}
+	if e.Path == "" && errors.Is(err, fs.ErrNotExist) {
+		text, err = fs.ReadFile(plugins.Shipped(), name)
+	}
+	if err != nil {
+		return m, err
+	}
+	_, err = config.Decode(name, text, &m)
+	return m, err
 }

@@ -40,6 +40,21 @@ busy := {"targets": ["cloud"], "priority": 1} if {
 		"half.json":              "{\n\"pii\":",
 		"fleet.yaml":             "backends: {gpu-1: {inflight: 9}}\n",
 		"page.html":              "<html>",
+		"nexus.yaml": `auth: {anonymous: true}
+backends: {gpu: {kind: vllm, url: http://127.0.0.1:1}}
+pools: {on-site: {models: [m], backends: [gpu]}}
+plugins: {chain: [{name: guard, path: guard.wasm}]}
+policy: {dir: mine}
+`,
+		"guard.yaml": "name: guard\nversion: 1.0.0\nhooks: [on_text]\nkinds: [EMAIL]\n",
+		"known/a.rego": `package nexus.routes
+
+a := {"targets": ["cloud"]} if input.request.model == "n"
+
+b := {"targets": ["on-site"]} if "KR_RRN" in input.pii.kinds
+
+c := {"reason": "x"} if input.labels.secret == "1"
+`,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -130,6 +145,50 @@ func TestPolicyTestTells(t *testing.T) {
 	}
 	if report, err := os.ReadFile("report.xml"); err != nil || !strings.Contains(string(report), `<testsuite name="fails/routes_test.yaml" tests="1" failures="1"`) {
 		t.Errorf("%s, %v", report, err)
+	}
+}
+
+func TestPolicyCheck(t *testing.T) {
+	t.Chdir(policyFolder(t))
+	for _, tt := range []struct {
+		args string
+		code int
+		out  string
+	}{
+		{"mine", 0, "0 problems, 0 of advice, 1 test passed\n"},
+		{"-c nexus.yaml mine", exitFailed, `mine/routes.rego:3: no configured plugin finds personal data of the kind "KR_RRN": there are EMAIL
+mine/routes.rego:5: there is no pool "cloud"
+2 problems, 0 of advice, 1 test passed
+`},
+		{"-c nexus.yaml", exitFailed, `mine/routes.rego:3: no configured plugin finds personal data of the kind "KR_RRN": there are EMAIL
+mine/routes.rego:5: there is no pool "cloud"
+2 problems, 0 of advice, 1 test passed
+`},
+		{"-c nexus.yaml known", exitFailed, `known/a.rego:3: no call is for the model "n": no pool serves it: did you mean "m"?
+known/a.rego:3: there is no pool "cloud"
+known/a.rego:5: no configured plugin finds personal data of the kind "KR_RRN": there are EMAIL
+known/a.rego:7: no configured plugin may set labels, so that the label "secret" is never there
+advice: known: has no tests: nexus policy init shows how they look
+4 problems, 1 of advice, 0 tests passed
+`},
+		{"known", 0, "advice: known: has no tests: nexus policy init shows how they look\n0 problems, 1 of advice, 0 tests passed\n"},
+		{"-strict known", exitFailed, "advice: known: has no tests: nexus policy init shows how they look\n0 problems, 1 of advice, 0 tests passed\n"},
+		{"slip", exitFailed, "slip/routes.rego:3: input.tennant is not in the input schema: did you mean input.principal.tenant?\n1 problem, 0 of advice, 0 tests passed\n"},
+	} {
+		if code, out, err := nexus(t, "policy check "+tt.args); code != tt.code || out != tt.out || (code != 0) != strings.Contains(err, "nexus policy check: ") {
+			t.Errorf("%s: exit code %d, want %d, got\n%s%swant\n%s", tt.args, code, tt.code, out, err, tt.out)
+		}
+	}
+	code, out, _ := nexus(t, "policy check -json slip")
+	var got struct{ Problems []struct{ Line int } }
+	if bad := json.Unmarshal([]byte(out), &got); bad != nil || code != exitFailed || got.Problems[0].Line != 3 {
+		t.Errorf("%d, %v: %s", code, bad, out)
+	}
+	if err := os.Remove("guard.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	if _, out, _ := nexus(t, "policy check -c nexus.yaml known"); !strings.Contains(out, `advice: known/a.rego:7: whether any plugin sets the label "secret" cannot be known: there is no manifest of guard`) {
+		t.Errorf("without a manifest: %s", out)
 	}
 }
 

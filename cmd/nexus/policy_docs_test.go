@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -33,7 +34,7 @@ func TestPolicyDocs(t *testing.T) {
 		if m[2] != "console" {
 			if m[1] == "" {
 				t.Errorf("a block without a file's name above it:\n%s", block)
-			} else if err := os.WriteFile(m[1], []byte(m[3]), 0o644); err != nil {
+			} else if err := errors.Join(os.MkdirAll(filepath.Dir(m[1]), 0o755), os.WriteFile(m[1], []byte(m[3]), 0o644)); err != nil {
 				t.Fatal(err)
 			}
 			return block

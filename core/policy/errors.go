@@ -15,12 +15,20 @@ type Errors []Mistake
 
 // A Mistake is one thing wrong with a policy.
 type Mistake struct {
-	File string
-	Line int
-	Text string
+	File string `json:"file"`
+	Line int    `json:"line"` // 0: the file, or the policy, as a whole
+	Text string `json:"text"`
 }
 
-func (m Mistake) String() string { return fmt.Sprintf("%s:%d: %s", m.File, m.Line, m.Text) }
+func (m Mistake) String() string {
+	switch {
+	case m.Line > 0:
+		return fmt.Sprintf("%s:%d: %s", m.File, m.Line, m.Text)
+	case m.File != "":
+		return m.File + ": " + m.Text
+	}
+	return m.Text
+}
 
 func (e Errors) Error() string {
 	lines := make([]string, len(e))

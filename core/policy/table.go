@@ -113,8 +113,11 @@ func (t *tableFile) open(ctx context.Context, f *files) (err error) {
 		other.from, other.hash = t.name, ""
 		f = &other
 	}
-	t.trial, err = openTrial(ctx, f, closed)
-	return err
+	if t.trial, err = openTrial(ctx, f, closed); err != nil {
+		return err
+	}
+	t.trial.engine.pools = nil // a table's data may name pools of its own
+	return nil
 }
 
 // closed is a configuration under which every failure denies.

@@ -91,6 +91,14 @@ cases:
 	}
 }
 
+func TestTableMayNamePoolsOfItsOwn(t *testing.T) {
+	src := folder("x_test.yaml", "data: {pools: {local: [nowhere]}}\ncases: [{name: a, given: {pii: {kinds: [KR_RRN]}}, expect: {targets: [nowhere]}}]\n")
+	src.Pools = []string{"a", "b", "c"}
+	if r, err := policy.Test(t.Context(), src); err != nil || r.Passed != 1 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
 // TestTableMistakes: every slip is told with its line, those of all files at once.
 func TestTableMistakes(t *testing.T) {
 	one := func(given, expect string) string {

@@ -13,7 +13,6 @@ import (
 	"github.com/nexus-gateway/nexus/core/setting"
 )
 
-
 // golden compares got with a file of testdata.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
