@@ -23,6 +23,7 @@ func commands() []command {
 	return []command{
 		{"compare", "measure direct, nginx, a bare ReverseProxy and Nexus in turn", compare},
 		{"micro", "make a table of what go test -bench printed, from standard input", micro},
+		{"balance", "compare ways to balance in the simulator", balances},
 		{"load", "put load on one address and report", load},
 		{"reverseproxy", "run a bare httputil.ReverseProxy", reverseProxy},
 		{"backend", "run the mock backend that compare measures against", backend},
