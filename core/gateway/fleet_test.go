@@ -59,7 +59,9 @@ func TestServersShowAndSurviveReloads(t *testing.T) {
 		t.Errorf("shown as %+v", b)
 	}
 	s.SetHealth(http.StatusServiceUnavailable)
-	wait("out", func(b BackendStatus) bool { return !b.Healthy && b.State == "open" && b.Cause == "probe" && b.Until == nil })
+	wait("out", func(b BackendStatus) bool {
+		return !b.Healthy && b.State == "open" && b.Cause == "probe" && b.Until == nil
+	})
 	metrics := get(t, "http://"+admin+"/metrics")
 	for _, line := range []string{
 		`gateway_upstream_servers{backend="one",state="open"} 1`, `gateway_upstream_servers{backend="one",state="healthy"} 0`,
