@@ -355,3 +355,33 @@ func TestServersChurnUnderCalls(t *testing.T) {
 	close(stop)
 	callers.Wait()
 }
+
+// C-45 for a backend that is one server: a name that cannot be looked up leads to where it led last.
+func TestANameThatIsOutLeadsWhereItLed(t *testing.T) {
+	z := newZone(t)
+	s := serverOn(t, "127.0.0.1:0")
+	z.set("gpu.test", "127.0.0.1")
+	u := single(t, "http://gpu.test:"+s.port())
+	w := u.pools[0].members()[0].peer.wire
+	w.link.resolver = z.resolver()
+	for _, rcode := range []byte{0, rcodeFailed, rcodeUnknown, 0} {
+		z.fail(rcode, false)
+		if _, _, err := ask(t, u, chat("x", false)); err != nil {
+			t.Errorf("answer code %d: %v", rcode, err)
+		}
+		w.mu.Lock()
+		for _, c := range w.idle {
+			_ = c.Close()
+		}
+		w.idle = nil
+		w.mu.Unlock()
+	}
+	if n := s.calls.Load(); n != 4 {
+		t.Errorf("%d calls of 4", n)
+	}
+	two := serverOn(t, "127.0.0.2:"+s.port())
+	z.set("gpu.test", "127.0.0.2")
+	if _, _, err := ask(t, u, chat("x", false)); err != nil || two.calls.Load() != 1 {
+		t.Errorf("a name that leads elsewhere is not followed: %v", err)
+	}
+}

@@ -161,8 +161,8 @@ func parseListing(body []byte) (models, error) {
 	return m, nil
 }
 
-// get asks the server for a path below its prefix, on a connection of its own: that it accepts one is part of
-// the answer. Of the body up to limit bytes are read; a longer one is an error unless limit is 0.
+// get asks the server for a path below its prefix. On HTTP/1.1 it has a connection of its own: that the server
+// accepts one is part of the answer. Of the body up to limit bytes are read; a longer one is an error unless limit is 0.
 func (p *peer) get(ctx context.Context, t *terms, path string, limit int64) (status int, body []byte, err error) {
 	deadline := time.Now().Add(t.health.Timeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
@@ -174,21 +174,17 @@ func (p *peer) get(ctx context.Context, t *terms, path string, limit int64) (sta
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	_ = c.SetDeadline(deadline)
-	head := fmt.Appendf(nil, "GET %s%s HTTP/1.1\r\n%sConnection: close\r\n\r\n", t.prefix, path, t.header)
+	head := fmt.Appendf(nil, "GET %s%s HTTP/1.1\r\n%s\r\n", t.prefix, path, t.header)
 	response, err := c.exchange(&head, nil)
-	if err != nil || limit == 0 {
-		return statusOf(response), nil, err
+	if err != nil {
+		return 0, nil, err
+	}
+	if limit == 0 {
+		return response.StatusCode, nil, nil
 	}
 	body, err = io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err == nil && int64(len(body)) > limit {
 		err = fmt.Errorf("the body exceeds the limit of %d bytes", limit)
 	}
 	return response.StatusCode, body, err
-}
-
-func statusOf(r *http.Response) int {
-	if r == nil {
-		return 0
-	}
-	return r.StatusCode
 }

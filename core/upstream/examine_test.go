@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -349,3 +350,32 @@ func FuzzListing(f *testing.F) {
 }
 
 var _ Resolver = (*net.Resolver)(nil)
+
+// Over HTTP/2 a server is asked on the connection that its calls share, which stays open.
+func TestProbesOverHTTP2(t *testing.T) {
+	var opened, asked atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.ProtoMajor != 2 || r.Host == "" {
+			t.Errorf("asked over %s as %q", r.Proto, r.Host)
+		}
+		_, _ = io.WriteString(w, `{"data":[{"id":"m"}]}`)
+	}))
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	s.Config.Protocols = p
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	u := examined(t, map[string]BackendConfig{"one": {URL: s.URL, Protocol: "h2c", Health: quick()}}, PoolConfig{})
+	waitForModels(t, u.member("one"), "m")
+	waitUntil(t, func() bool { return asked.Load() > 10 })
+	waitForState(t, u.member("one"), stateHealthy)
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d connections for %d questions", n, asked.Load())
+	}
+}

@@ -85,8 +85,9 @@ type link struct {
 	tls      *tls.Config // nil: none
 	proxy    *url.URL    // nil: none
 	egress   *egress
-	named    bool   // the host dialled, the proxy's if there is one, may be reached by its name
-	print    string // differs between links that differ, by what files say too
+	resolver *net.Resolver // nil: the system's
+	named    bool          // the host dialled, the proxy's if there is one, may be reached by its name
+	print    string        // differs between links that differ, by what files say too
 }
 
 // newLink reads the files that c names.
@@ -162,7 +163,7 @@ func (l *link) secure(c TLSConfig, host string) (files []byte, err error) {
 // dial opens a connection to address, through the proxy if there is one, and without the backend's own TLS. Errors
 // are *net.OpError of a dial.
 func (l *link) dial(ctx context.Context, address string) (way, socket net.Conn, err error) {
-	dialer := net.Dialer{KeepAlive: keepAlive, Control: l.egress.control(l.named)}
+	dialer := net.Dialer{KeepAlive: keepAlive, Resolver: l.resolver, Control: l.egress.control(l.named)}
 	to := address
 	if l.proxy != nil {
 		to = hostPort(l.proxy)

@@ -36,7 +36,7 @@ func (w *wire) newSecond() *http.Transport {
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: streamWindow, SendPingTimeout: pingAfter, PingTimeout: pingWait},
 	}
 	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		way, _, err := w.link.dial(ctx, w.address)
+		way, _, err := w.dial(ctx)
 		return way, err
 	}
 	if w.link.tls != nil {
@@ -48,7 +48,7 @@ func (w *wire) newSecond() *http.Transport {
 var errNoSecond = errors.New("the backend does not speak HTTP/2")
 
 func (w *wire) dialSecond(ctx context.Context) (net.Conn, error) {
-	way, socket, err := w.link.dial(ctx, w.address)
+	way, socket, err := w.dial(ctx)
 	if err != nil {
 		return nil, err
 	}

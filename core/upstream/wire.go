@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,7 +36,8 @@ const (
 type wire struct {
 	address string // host:port
 	link    *link
-	second  *http.Transport // HTTP/2; nil: HTTP/1.1, for which the rest is
+	last    atomic.Pointer[string] // ip:port that the address led to
+	second  *http.Transport        // HTTP/2; nil: HTTP/1.1, for which the rest is
 
 	mu     sync.Mutex
 	idle   []*conn // the last one used last
@@ -128,7 +130,7 @@ func (w *wire) take(ctx context.Context, fresh bool, connect time.Duration) (*co
 		ctx, cancel = context.WithTimeout(ctx, connect)
 		defer cancel()
 	}
-	way, socket, err := w.link.dial(ctx, w.address)
+	way, socket, err := w.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +145,21 @@ func (w *wire) take(ctx context.Context, fresh bool, connect time.Duration) (*co
 	}
 	c.in = bufio.NewReaderSize(c, readBuffer)
 	return c, nil
+}
+
+// dial opens a connection. A name that cannot be looked up leads to where it led last.
+func (w *wire) dial(ctx context.Context) (way, socket net.Conn, err error) {
+	way, socket, err = w.link.dial(ctx, w.address)
+	last, unknown := w.last.Load(), new(net.DNSError)
+	switch {
+	case last != nil && errors.As(err, &unknown):
+		return w.link.dial(ctx, *last)
+	case err == nil && w.link.proxy == nil:
+		if now := socket.RemoteAddr().String(); last == nil || *last != now {
+			w.last.Store(&now)
+		}
+	}
+	return way, socket, err
 }
 
 func (w *wire) pop() *conn {
