@@ -20,6 +20,7 @@ type Call struct {
 	Query  string       // raw query; server
 	Header http.Header  // the caller's headers; server. Credentials are taken out by auth
 	Body   BodyReader   // reads the body into Request when asked; server. nil: there is none
+	Waiter Waiter       // server; nil: nobody need be told of waiting
 
 	Request *llm.Request // view of the body, never nil, empty until it is read; server
 
@@ -37,6 +38,13 @@ type Call struct {
 	Decision  Decision          // policy; zero: no policy stands in the chain
 	Metered   bool              // quota, plugin: running usage is wanted while the answer streams
 	Outcome   Outcome           // upstream
+}
+
+// A Waiter is told by upstream while a caller waits in vain for the next event of a stream, so that it can be kept from
+// giving up. From the one call to the other nobody touches what a reply's head is made of: Headers and Decision.
+type Waiter interface {
+	WaitBegins()
+	WaitEnds()
 }
 
 // A Trace is the W3C trace context of a call.

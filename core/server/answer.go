@@ -25,7 +25,7 @@ func (s *Server) answer(route llm.Endpoint) http.Handler {
 		c := x.begin(route)
 		reply, err := snapshot.Handle(r.Context(), c)
 		if err != nil {
-			s.fail(w, r, err)
+			s.failCall(x, err)
 			return
 		}
 		defer reply.Stream.Close()
@@ -41,10 +41,13 @@ type exchange struct {
 	control *http.ResponseController
 	call    pipeline.Call
 	request llm.Request
+	out     printer
+	wait    patience
 }
 
 func (x *exchange) begin(route llm.Endpoint) *pipeline.Call {
 	x.control = http.NewResponseController(x.w)
+	x.out.x = x
 	x.request.Endpoint = route
 	x.request.MaxTokens, x.request.N = -1, 1
 	x.call = pipeline.Call{
@@ -60,7 +63,7 @@ func (x *exchange) begin(route llm.Endpoint) *pipeline.Call {
 		}
 	case llm.Other: // nothing of it is read
 	default:
-		x.call.Body = x
+		x.call.Body, x.call.Waiter = x, x
 	}
 	return &x.call
 }

@@ -14,6 +14,7 @@ type Config struct {
 	TLS       TLSConfig      `yaml:"tls" doc:"Certificate for HTTPS and HTTP/2; without one the listener speaks HTTP/1.1 and h2c."`
 	MaxBody   setting.Size   `yaml:"max_body" default:"32MiB" doc:"Largest request body; a larger one gets 413."`
 	MaxHeader setting.Size   `yaml:"max_header" default:"32KiB" doc:"Largest request header; a larger one gets 431."`
+	KeepAlive time.Duration  `yaml:"keep_alive" default:"15s" doc:"Silence after which who waits for a stream is sent a comment, and again each time it lasts as long, so that no proxy in between takes it for dead; nginx and AWS give up after 60 s. The first comment commits the status to 200: an error after it comes as an event, which SDKs raise but do not retry. 0: none is sent, and the status is held until the first event."`
 	Timeouts  TimeoutsConfig `yaml:"timeouts" doc:"What a slow caller is allowed."`
 	Drain     DrainConfig    `yaml:"drain" doc:"How the gateway stops."`
 }
@@ -58,6 +59,9 @@ func (c *Config) Validate(p setting.Problems) {
 		if d <= 0 {
 			p.Addf("timeouts."+name, "%v: a slow caller must not be able to hold a slot for ever", d)
 		}
+	}
+	if c.KeepAlive < 0 {
+		p.Addf("keep_alive", "%v is negative; 0 sends no comments", c.KeepAlive)
 	}
 	if c.Drain.Delay < 0 || c.Drain.Limit < 0 {
 		p.Addf("drain", "has a negative duration")

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -14,17 +15,27 @@ import (
 
 // write sends the reply, an event at a time, and flushes whenever the next one is not there yet.
 func (s *Server) write(x *exchange, c *pipeline.Call, reply *llm.Reply) {
-	p := printer{x: x}
+	p := &x.out
 	chunk, err := reply.Stream.Next()
 	for err == nil && chunk.Kind != llm.Body && len(chunk.Raw) == 0 { // for nobody: the reply has not begun, and may still fail with a status
+		if p.mute() {
+			p.header(c, reply, true, 0)
+			err = p.comment()
+		}
+		if err != nil {
+			return
+		}
 		chunk, err = reply.Stream.Next()
 	}
 	if err != nil {
 		s.failFirst(x, err)
 		return
 	}
-	p.header(c, reply, chunk)
 	defer p.recover(s)
+	if p.begun && chunk.Kind == llm.Body {
+		p.breakOff(s, misfit(reply, chunk))
+	}
+	p.header(c, reply, chunk.Kind != llm.Body, len(chunk.Raw))
 	for err == nil {
 		if err := p.chunk(chunk); err != nil {
 			return // the caller is gone; closing the stream cancels the backend
@@ -59,7 +70,28 @@ func (s *Server) failFirst(x *exchange, err error) {
 	if err == io.EOF {
 		err = &pipeline.Refusal{Kind: pipeline.BadGateway, Stage: "server", Code: "empty_answer", Reason: "The backend's answer was empty."}
 	}
-	s.fail(x.w, x.r, err)
+	s.failCall(x, err)
+}
+
+// failCall answers a call that failed: with a status, unless a comment has committed that to 200.
+func (s *Server) failCall(x *exchange, err error) {
+	switch {
+	case !x.out.begun:
+		s.fail(x.w, x.r, err)
+	case gone(x.r.Context()):
+		panic(http.ErrAbortHandler)
+	default:
+		x.out.breakOff(s, err)
+	}
+}
+
+// misfit makes an error of a body that comes where a stream has begun.
+func misfit(reply *llm.Reply, body llm.Chunk) error {
+	e, ok := llm.ReadError(body.Data)
+	if !ok || reply.Status < http.StatusBadRequest {
+		return fmt.Errorf("server: a body with status %d in a stream", reply.Status)
+	}
+	return &pipeline.Refusal{Kind: pipeline.BadGateway, Status: reply.Status, Stage: "server", Code: e.Code, Reason: e.Message, Param: e.Param}
 }
 
 // gone reports whether the caller has left, as opposed to the gateway stopping.
@@ -70,9 +102,11 @@ func gone(ctx context.Context) bool {
 // A printer writes one reply.
 type printer struct {
 	x       *exchange
+	begun   bool      // the status and headers are sent
 	stream  bool      // events, as opposed to one body
 	dirty   bool      // written but not flushed
 	renewed time.Time // when the write deadline was last set
+	spoke   time.Time // when something was last sent
 }
 
 // deadlineStep is how stale a write deadline may grow before it is set again, as a share of the time that
@@ -86,7 +120,12 @@ var (
 	once       = []string{"1"}
 )
 
-func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
+// header begins the reply, unless it has begun; length is that of a body.
+func (p *printer) header(c *pipeline.Call, reply *llm.Reply, stream bool, length int) {
+	if p.begun {
+		return
+	}
+	p.begun, p.stream = true, stream
 	h := p.x.w.Header()
 	for name, values := range reply.Header {
 		h[name] = values
@@ -94,13 +133,12 @@ func (p *printer) header(c *pipeline.Call, reply *llm.Reply, first llm.Chunk) {
 	for name, value := range c.Decision.Headers {
 		h.Set(name, value)
 	}
-	p.stream = first.Kind != llm.Body
-	if p.stream {
+	if stream {
 		delete(h, "Content-Length")
 		h["Cache-Control"] = noCache
 		h["X-Accel-Buffering"] = unbuffered
 	} else {
-		h["Content-Length"] = []string{strconv.Itoa(len(first.Raw))}
+		h["Content-Length"] = []string{strconv.Itoa(length)}
 	}
 	answered(h, &c.Outcome)
 	for name, values := range c.Headers {
@@ -129,7 +167,9 @@ func answered(h http.Header, o *pipeline.Outcome) {
 
 func (p *printer) renew() {
 	write := p.x.config.Timeouts.Write
-	if now := time.Now(); now.Sub(p.renewed) > write/deadlineStep {
+	now := time.Now()
+	p.spoke = now
+	if now.Sub(p.renewed) > write/deadlineStep {
 		p.renewed = now
 		_ = p.x.control.SetWriteDeadline(now.Add(write))
 	}
@@ -142,6 +182,8 @@ func (p *printer) chunk(c llm.Chunk) error {
 			return err
 		}
 		p.dirty = true
+	} else if p.mute() {
+		return p.comment()
 	}
 	if !p.stream || c.More || !p.dirty {
 		return nil

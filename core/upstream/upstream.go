@@ -70,6 +70,10 @@ func (u *Upstream) Handle(ctx context.Context, c *pipeline.Call) (*llm.Reply, er
 	if err != nil {
 		return nil, err
 	}
+	if c.Waiter != nil && c.Request.Stream && generates(c.Route) {
+		c.Waiter.WaitBegins()
+		defer c.Waiter.WaitEnds()
+	}
 	t := tries{u: u, call: c, pools: pools}
 	reply, f := t.answer(ctx)
 	if f != nil {
