@@ -262,3 +262,46 @@ func lanes(t *testing.T, idle, jitter time.Duration, count, turns int) {
 		t.Errorf("the backends answered %d times for %d calls", served, calls)
 	}
 }
+
+// A caller who waits hears comments, by default after 15 s. They commit the status and nothing else: what is tried
+// again behind them stays unseen, and an error is told in the stream.
+func TestCommentsWhileWaiting(t *testing.T) {
+	t.Parallel()
+	slow := func(d time.Duration, then script) script {
+		return func(x *asked) {
+			if x.wait(d) {
+				then(x)
+			}
+		}
+	}
+	out := status(503, "service_unavailable_error", "overloaded")
+	for _, tt := range []struct {
+		name        string
+		main, spare script
+		more        string
+		comments    int
+		fails       bool
+	}{
+		{"on defaults, main too slow, spare slow", (*asked).silent, slow(8*time.Second, well), "", 1, false},
+		{"two that are tried", slow(500*time.Millisecond, out), slow(500*time.Millisecond, well), "server: {keep_alive: 100ms}\n", 3, false},
+		{"two that fail", slow(500*time.Millisecond, out), slow(500*time.Millisecond, out), "server: {keep_alive: 100ms}\n", 3, true},
+		{"switched off", slow(500*time.Millisecond, well), well, "server: {keep_alive: 0s}\n", 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			v := &view{T: t, main: newBackend(t, "main", tt.main), spare: newBackend(t, "spare", tt.spare), streaming: true}
+			v.gateway = start(t, "openai", v.main, v.spare, tt.more)
+			v.answer = v.gateway.call(context.Background(), streamed)
+			if v.status != 200 || v.comments < tt.comments || tt.comments == 0 && v.comments > 0 {
+				t.Errorf("got %v", v.answer)
+			}
+			if tt.fails {
+				v.failed()
+			} else {
+				v.complete()
+				v.counted(7, 60)
+			}
+			v.settled()
+		})
+	}
+}
