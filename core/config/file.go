@@ -54,6 +54,8 @@ func (f *File) rebase(dir string) {
 		&f.Auth.KeysFile,
 		&f.Plugins.Dir,
 		&f.Policy.Dir, &f.Policy.Data,
+		&f.Policy.Shadow.Dir, &f.Policy.Shadow.Data, &f.Policy.Shadow.Bundle.Keep,
+		&f.Policy.Shadow.Bundle.TLS.CA, &f.Policy.Shadow.Bundle.TLS.Cert, &f.Policy.Shadow.Bundle.TLS.Key,
 		&f.Policy.Bundle.Keep, &f.Policy.Bundle.TLS.CA, &f.Policy.Bundle.TLS.Cert, &f.Policy.Bundle.TLS.Key,
 	}
 	for i := range f.Plugins.Chain {

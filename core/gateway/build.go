@@ -47,6 +47,8 @@ func (g *Gateway) build(ctx context.Context, l loaded) (_ *snapshot, err error) 
 	wrong.add("plugins.chain", err)
 	s.choice, err = g.choosePolicy(ctx, f)
 	wrong.add("policy", err)
+	s.shadow, err = g.chooseShadow(ctx, f)
+	wrong.add("policy.shadow", err)
 	backends, err := g.reach(s, f)
 	wrong.add("backends", err)
 	s.decisions, err = g.decisionLog.Open(f.Policy.Log)
@@ -126,7 +128,7 @@ func (g *Gateway) gather(l loaded, u *upstream.Upstream) facts {
 	out := facts{upstream: u, drain: f.Server.Drain, pools: poolNames(f), rules: &f.Policy}
 	out.known = known(f)
 	out.files = append(out.files, l.source.Files()...)
-	for _, path := range []string{g.options.File, f.Auth.KeysFile, f.Policy.Dir, f.Policy.Data, f.Plugins.Dir} {
+	for _, path := range []string{g.options.File, f.Auth.KeysFile, f.Policy.Dir, f.Policy.Data, f.Policy.Shadow.Dir, f.Policy.Shadow.Data, f.Plugins.Dir} {
 		if path != "" {
 			out.files = append(out.files, filepath.Clean(path))
 		}

@@ -50,6 +50,8 @@ type Gateway struct {
 	attempts    *upstream.Metrics
 	quota       *quota.Quota
 	feed        *policy.Feed
+	shadowFeed  *policy.Feed
+	shadow      *policy.Shadow
 	decisions   *policy.Metrics
 	decisionLog *policy.Log
 	plugins     *plugin.Loader
@@ -106,9 +108,11 @@ func (g *Gateway) make(f *config.File) error {
 	}
 	g.made.add("quota", g.quota.Close)
 	g.feed = policy.NewFeed(policy.FeedOptions{Role: "policy", Log: g.options.Log, Register: registry, YAML: config.Lines, ReadOnly: g.options.check})
+	g.shadowFeed = policy.NewFeed(policy.FeedOptions{Role: "shadow", Log: g.options.Log, Register: registry, YAML: config.Lines, ReadOnly: g.options.check})
 	g.decisionLog = policy.NewLog(telemetry.Stdout)
 	g.made.add("decision log", g.decisionLog.Close)
 	g.decisionLog.Register(registry)
+	g.shadow = policy.NewShadow(g.decisionLog, g.options.Log, registry)
 	g.plugins, err = plugin.NewLoader(plugin.Options{
 		Shipped: plugins.Shipped(), Decode: decode, Register: registry, Log: g.options.Log, Counters: g.quota.Counters(),
 	})
@@ -154,6 +158,7 @@ func (g *Gateway) Reload(ctx context.Context) (int64, error) {
 		return g.current.Load().generation, err
 	}
 	g.feed.Poke()
+	g.shadowFeed.Poke()
 	generation := g.current.Load().generation
 	g.options.Log.Info("reloaded", "generation", generation)
 	return generation, nil
@@ -214,11 +219,13 @@ func (g *Gateway) Run(ctx context.Context, ready func(listen, admin net.Addr)) e
 	running.Go(func() { g.fleet.Run(rest, g.attempts) })
 	g.running.Store(true)
 	await(ctx, g.current.Load())
-	failed := make(chan error, 4)
+	failed := make(chan error, 6)
 	running.Go(func() { failed <- g.server.Serve(data) })
 	running.Go(func() { failed <- g.admin.Run(rest, second) })
 	running.Go(func() { failed <- g.quota.Run(rest) })
 	running.Go(func() { failed <- g.feed.Run(rest, g.bundleChanged) })
+	running.Go(func() { failed <- g.shadowFeed.Run(rest, g.shadowChanged) })
+	running.Go(func() { failed <- g.shadow.Run(rest) })
 	running.Go(func() { config.WatchSince(rest, g.began, g.files, 0, g.changed) })
 	debug.FreeOSMemory() // compiling plugins and policies takes several times what they keep
 	g.options.Log.Info("listening", "calls", data.Addr().String(), "admin", second.Addr().String())

@@ -22,7 +22,7 @@ func (g *Gateway) choosePolicy(ctx context.Context, f *config.File) (*policy.Cho
 func poolNames(f *config.File) []string { return slices.Sorted(maps.Keys(f.Upstream.Pools)) }
 
 func (g *Gateway) policyEnv(u *upstream.Upstream) policy.Env {
-	return policy.Env{Fleet: fleet{u}, Limits: true, Restore: true, Metrics: g.decisions, Log: g.decisionLog}
+	return policy.Env{Fleet: fleet{u}, Limits: true, Restore: true, Metrics: g.decisions, Log: g.decisionLog, Shadow: g.shadow}
 }
 
 // fleet shows the backends' state to policies.
@@ -45,11 +45,12 @@ func (s *snapshot) rules() pipeline.Stage {
 // committed tells the feed what the snapshot, which is current now, decides by.
 func (g *Gateway) committed(s *snapshot) {
 	if s.choice == nil {
-		g.feed.Off(s.facts.rules)
-		return
+		g.feed.Off()
+	} else {
+		g.feed.Commit(s.choice)
 	}
-	g.feed.Commit(s.choice)
-	s.choice = nil
+	g.castShadow(s, s.shadow)
+	s.choice, s.shadow = nil, nil
 }
 
 // A choosing is how the feed finds the policy that is to decide.
@@ -70,6 +71,7 @@ func (g *Gateway) replacePolicy(ctx context.Context, choose choosing) error {
 	}
 	s.policy.Put(choice.Engine)
 	g.feed.Commit(choice)
+	g.shadow.Beside(choice.Engine)
 	return nil
 }
 
@@ -94,4 +96,51 @@ func (g *Gateway) turn(ctx context.Context, what, by string, choose choosing) (a
 	now := g.feed.Status()
 	g.options.Log.Info("asked to "+what, "by", by, "was", was, "now", now.Revision, "err", err)
 	return now, err
+}
+
+// chooseShadow finds what is to be asked beside the policy of f; nil when nothing is, or when its server is away:
+// no configuration is refused for a policy that decides nothing.
+func (g *Gateway) chooseShadow(ctx context.Context, f *config.File) (*policy.Choice, error) {
+	cfg, on := f.Policy.ForShadow()
+	if !on {
+		return nil, nil
+	}
+	choice, err := g.shadowFeed.Prepare(ctx, cfg, poolNames(f))
+	if err != nil && cfg.Bundle.URL != "" {
+		g.options.Log.Warn("no shadow policy yet", "err", err)
+		return nil, nil
+	}
+	return choice, err
+}
+
+// castShadow has choice asked beside what s decides by.
+func (g *Gateway) castShadow(s *snapshot, choice *policy.Choice) {
+	cfg, on := s.facts.rules.ForShadow()
+	switch {
+	case !on:
+		g.shadow.Put(nil, nil, 0)
+		g.shadowFeed.Off()
+	case choice == nil:
+		g.shadow.Put(nil, nil, 0)
+		g.shadowFeed.Await(cfg, s.facts.pools)
+	default:
+		g.shadow.Put(choice.Engine, s.policy.Engine(), s.facts.rules.Shadow.Share)
+		g.shadowFeed.Commit(choice)
+	}
+}
+
+// shadowChanged takes what the shadow's feed has fetched.
+func (g *Gateway) shadowChanged(ctx context.Context) error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	s := g.current.Load()
+	cfg, on := s.facts.rules.ForShadow()
+	if !on || s.policy == nil {
+		return nil
+	}
+	choice, err := g.shadowFeed.Prepare(ctx, cfg, s.facts.pools)
+	if err == nil {
+		g.castShadow(s, choice)
+	}
+	return err
 }

@@ -305,3 +305,78 @@ func TestBundleEndToEnd(t *testing.T) {
 		t.Errorf("started without the server: %s", body)
 	}
 }
+
+// A shadow policy is asked, counted and logged; its failures, its server and its hanging change nothing for callers.
+func TestShadowEndToEnd(t *testing.T) {
+	_, url := backend(t)
+	source := &bundles{down: true}
+	server := httptest.NewServer(source)
+	defer server.Close()
+	dir := t.TempDir()
+	decisions := filepath.Join(dir, "decisions")
+	rules, other := filepath.Join(dir, "main", "rules.rego"), filepath.Join(dir, "next", "rules.rego")
+	for _, name := range []string{rules, other} {
+		if err := os.Mkdir(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := func(shadow string) string {
+		return strings.Replace(fmt.Sprintf(minimal, url), "{deadline: 1s}",
+			fmt.Sprintf("{deadline: 1s, dir: main, shadow: %s, decision_log: {to: %s}}", shadow, decisions), 1)
+	}
+	write(t, rules, "package nexus.access\n\nno := {\"reason\": \"test\"} if input.request.model == \"nothing\"\n")
+	write(t, other, denies("next"))
+	file := filepath.Join(dir, "nexus.yaml")
+	write(t, file, config("{dir: next}"))
+	g, address, admin := runFile(t, file)
+	served := func() {
+		t.Helper()
+		if status, _, body := told(t, "http://"+address); status != http.StatusOK {
+			t.Errorf("got %d %s", status, body)
+		}
+	}
+	counted := func(series string) func() bool {
+		return func() bool {
+			served()
+			return strings.Contains(get(t, "http://"+admin+"/metrics"), series)
+		}
+	}
+	waitFor(t, "the difference to be counted", counted(`gateway_policy_shadow_differences_total{from="allow",rule="access.no",to="deny"}`))
+	waitFor(t, "the difference to be logged", func() bool {
+		text, _ := os.ReadFile(decisions)
+		return bytes.Contains(text, []byte(`"path":"nexus/shadow"`))
+	})
+	if status := get(t, "http://"+admin+"/status"); !strings.Contains(status, `"shadow": {`) {
+		t.Errorf("status %s", status)
+	}
+	write(t, other, refusals[2].rego) // never ends by itself
+	if _, err := g.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the shadow to pass its deadline", counted(`gateway_policy_shadow_decisions_total{outcome="timeout"}`))
+	if text := get(t, "http://"+admin+"/metrics"); strings.Contains(text, `gateway_policy_decisions_total{action="deny"`) {
+		t.Error("a call was denied")
+	}
+	write(t, other, "package nexus.routes\n\nx := {")
+	if _, err := g.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "next/rules.rego:3") {
+		t.Errorf("a shadow that is no policy: %v", err)
+	}
+	served()
+	write(t, file, config(fmt.Sprintf("{bundle: {url: %q, poll: 1s}}", server.URL)))
+	if _, err := g.Reload(t.Context()); err != nil {
+		t.Errorf("a shadow whose server is away: %v", err)
+	}
+	served()
+	source.put(t, "s1", denies("next"))
+	source.mu.Lock()
+	source.down = false
+	source.mu.Unlock()
+	waitFor(t, "the shadow's bundle", counted(`gateway_policy_shadow_differences_total{from="allow",rule="access.no",to="deny"}`))
+	write(t, file, config("{}"))
+	if _, err := g.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if status := get(t, "http://"+admin+"/status"); strings.Contains(status, `"shadow": {`) {
+		t.Errorf("status after it was turned off: %s", status)
+	}
+}

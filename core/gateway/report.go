@@ -74,9 +74,16 @@ type Status struct {
 // PolicyStatus is what decides, in Status.
 type PolicyStatus struct {
 	policy.FeedStatus
+	Shadow *policy.FeedStatus `json:"shadow,omitempty"` // what is asked beside it
 }
 
-func (g *Gateway) policyStatus() PolicyStatus { return PolicyStatus{g.feed.Status()} }
+func (g *Gateway) policyStatus() PolicyStatus {
+	out := PolicyStatus{FeedStatus: g.feed.Status()}
+	if s := g.shadowFeed.Status(); s.Revision != "" || s.Poll != nil {
+		out.Shadow = &s
+	}
+	return out
+}
 
 // BackendStatus is one server in Status.
 type BackendStatus struct {

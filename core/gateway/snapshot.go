@@ -27,6 +27,7 @@ type snapshot struct {
 	made       closers
 	policy     *policy.Live   // nil: none decides
 	choice     *policy.Choice // what policy was made of; until the snapshot is current
+	shadow     *policy.Choice // that is asked beside policy once the snapshot is current; nil: none is
 	decisions  *policy.Outlet // where decisions are logged once the snapshot is current
 	closed     func()         // told when all is closed
 	log        *slog.Logger

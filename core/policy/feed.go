@@ -227,11 +227,14 @@ func (f *Feed) tell(c *Choice, was *release) {
 	f.log.Info("policy in force", "revision", c.release.revision, "was", old, "source", c.release.origin, "by", c.why)
 }
 
-// Off notes that no policy is in force.
-func (f *Feed) Off(cfg *Config) {
+// Off notes that no policy is in force, and that none is asked for.
+func (f *Feed) Off() { f.Await(nil, nil) }
+
+// Await notes that no policy is in force yet: that of cfg comes when its server answers.
+func (f *Feed) Await(cfg *Config, pools []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.inForce, f.source, f.cfg, f.previous, f.declined, f.refused = nil, nil, cfg, nil, "", nil
+	f.inForce, f.source, f.cfg, f.pools, f.previous, f.declined, f.refused = nil, nil, cfg, pools, nil, "", nil
 }
 
 // look returns what the source of cfg holds. A bundle is fetched only when none of this address is known.

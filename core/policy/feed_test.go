@@ -658,8 +658,7 @@ func TestOff(t *testing.T) {
 	s.put(version(t, "one"), `"1"`)
 	cfg := s.config()
 	h.start(cfg)
-	off := testConfig()
-	h.feed.Off(&off)
+	h.feed.Off()
 	if st := h.feed.Status(); st.Revision != "" || st.Poll != nil {
 		t.Errorf("got %+v", st)
 	}

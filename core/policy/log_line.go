@@ -74,8 +74,9 @@ type denyLine struct {
 }
 
 const (
-	logPath   = "nexus/decision"
-	evalTimer = "timer_rego_query_eval_ns"
+	logPath    = "nexus/decision"
+	shadowPath = "nexus/shadow" // of lines that tell a shadow policy's difference
+	evalTimer  = "timer_rego_query_eval_ns"
 )
 
 func resultOf(v *verdict) *result {
@@ -147,6 +148,9 @@ func (m *masks) appendLine(b []byte, e *entry) []byte {
 	}
 	if e.err != nil {
 		l.Error = cut(e.err.Error(), maxString)
+	}
+	if e.shadow != nil {
+		l.Path = shadowPath
 	}
 	m.hide(&l, e.input)
 	text, err := json.Marshal(l)

@@ -81,3 +81,40 @@ func truth(b bool) float64 {
 	}
 	return 0
 }
+
+// shadowMetrics counts what a shadow policy says.
+type shadowMetrics struct {
+	decisions   *prometheus.CounterVec
+	dropped     prometheus.Counter
+	differences *prometheus.CounterVec
+	seconds     prometheus.Histogram
+}
+
+func newShadowMetrics(reg prometheus.Registerer) *shadowMetrics {
+	m := &shadowMetrics{
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_policy_shadow_decisions_total",
+			Help: "Calls that the shadow policy was asked about, by what came of it.",
+		}, []string{"outcome"}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_policy_shadow_dropped_total",
+			Help: "Calls that the shadow policy was to be asked about, but too many waited.",
+		}),
+		differences: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_policy_shadow_differences_total",
+			Help: "Calls that the shadow policy would have decided otherwise, by both decisions and the rule that makes the difference.",
+		}, []string{"from", "to", "rule"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "gateway_policy_shadow_seconds",
+			Help:    "Time of one decision of the shadow policy.",
+			Buckets: []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 20e-3, 40e-3, 80e-3},
+		}),
+	}
+	reg.MustRegister(m.decisions, m.dropped, m.differences, m.seconds)
+	return m
+}
+
+func (m *shadowMetrics) asked(o outcome, took time.Duration) {
+	m.decisions.WithLabelValues(string(o)).Inc()
+	m.seconds.Observe(took.Seconds())
+}

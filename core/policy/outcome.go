@@ -33,7 +33,7 @@ func (s *Stage) decide(ctx context.Context, c *pipeline.Call) (*verdict, error) 
 	}
 	a.verdict, a.took = v, time.Since(start)
 	if err != nil {
-		v = s.without(c, a, err)
+		v = s.without(a, err)
 	}
 	v.ID, v.Revision = c.ID, s.engine.Revision()
 	s.record(c, a)
@@ -55,7 +55,7 @@ type answer struct {
 }
 
 // without is the verdict of the failure rule, where there is no decision.
-func (s *Stage) without(c *pipeline.Call, a *answer, err error) *verdict {
+func (s *Stage) without(a *answer, err error) *verdict {
 	f, ok := errors.AsType[*failure](err)
 	if !ok {
 		f = &failure{failed, err}
@@ -74,6 +74,7 @@ func (s *Stage) without(c *pipeline.Call, a *answer, err error) *verdict {
 // record counts what came of an evaluation, logs it, and has the shadow policy asked the same.
 func (s *Stage) record(c *pipeline.Call, a *answer) {
 	s.env.Metrics.decided(a.outcome, a.verdict.Action, a.took)
+	s.env.Shadow.offer(c, a, s.engine.Revision())
 	if s.env.Log == nil {
 		return
 	}

@@ -25,10 +25,11 @@ type Config struct {
 	OnConflict  string `yaml:"on_conflict" default:"deny" enum:"deny,allow" doc:"What becomes of a call that several rules claim with equal priority."`
 	OnSchema    string `yaml:"on_schema" default:"deny" enum:"deny,allow" doc:"What becomes of a call when the decision has not the shape of decision.schema.json."`
 
-	Loose    bool      `yaml:"loose" default:"false" doc:"Accept policies that read input the schema does not know, which is always undefined, or that claim what no decision has, which is refused when a call comes."`
-	Headers  []string  `yaml:"headers" doc:"Request headers that policies may read as input.request.headers, in lower case."`
-	Keywords []string  `yaml:"keywords" doc:"Words looked for in the prompt's texts, for input.prompt.keywords; case is ignored in ASCII."`
-	Log      LogConfig `yaml:"decision_log" doc:"One JSON line for each decision."`
+	Loose    bool         `yaml:"loose" default:"false" doc:"Accept policies that read input the schema does not know, which is always undefined, or that claim what no decision has, which is refused when a call comes."`
+	Headers  []string     `yaml:"headers" doc:"Request headers that policies may read as input.request.headers, in lower case."`
+	Keywords []string     `yaml:"keywords" doc:"Words looked for in the prompt's texts, for input.prompt.keywords; case is ignored in ASCII."`
+	Shadow   ShadowConfig `yaml:"shadow" doc:"A second policy that is asked about calls and compared, and decides nothing; off without dir or bundle."`
+	Log      LogConfig    `yaml:"decision_log" doc:"One JSON line for each decision."`
 
 	anyHeader bool // Headers are not known: a command has no configuration
 }
@@ -66,6 +67,7 @@ func (c *Config) Validate(p setting.Problems) {
 	if slices.Contains(c.Keywords, "") {
 		p.Addf("keywords", "an empty word is in every text")
 	}
+	c.Shadow.validate(p.In("shadow"))
 	c.Log.validate(p.In("decision_log"))
 }
 

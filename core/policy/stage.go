@@ -15,6 +15,7 @@ type Env struct {
 	Budget  func(*pipeline.Call) Budget // nil: the budget is the caller's tokens a minute
 	Metrics *Metrics                    // nil: nothing is counted
 	Log     *Log                        // nil: no decision log
+	Shadow  *Shadow                     // nil: no second policy is asked
 
 	// What the stages below carry out of a decision. One that asks for more is no decision: what nobody
 	// enforces must not look as if it were.
