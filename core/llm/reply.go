@@ -73,6 +73,10 @@ type ToolCall struct {
 	Odd           bool // a member stands there twice, or the arguments are no text: readers may disagree on what it says
 }
 
+// A Member is where a payload has a member of an object: At begins with the name's quote, Value is the value alone. Both
+// are zero where there is none.
+type Member struct{ At, Value Span }
+
 // A View is what the gateway reads of one chunk's payload. Its slices are reused by the next scan.
 type View struct {
 	Texts    []Text     // text the payload carries, in order of place
@@ -81,6 +85,8 @@ type View struct {
 	Usage    Usage
 	HasUsage bool   // Usage was present and not null
 	UsageAt  Span   // the member `"usage":…`, null or not, with one adjoining comma, so that cutting it leaves valid JSON; zero if absent
+	Tokens   Member // `token_ids` of the last choice: the numbers of the tokens that the chunk's text is made of
+	Prompt   Member // `prompt_token_ids`, of the payload or of a choice
 	Model    string // the model that answered, if named
 	Choices  int    // length of `choices`, or -1 when there is no such member
 	Error    bool   // the payload carries an error in place of an answer

@@ -93,6 +93,8 @@ func (x *viewer) chat() {
 			x.v.Model = x.name()
 		case "error":
 			x.failure()
+		case "prompt_token_ids":
+			x.v.Prompt = x.member(&o)
 		case "object":
 			from := x.i
 			x.skip()
@@ -135,6 +137,10 @@ func (x *viewer) choice(index int) {
 			x.text(Content, !x.event)
 		case "finish_reason":
 			end = x.finish()
+		case "token_ids":
+			x.v.Tokens = x.member(&o)
+		case "prompt_token_ids":
+			x.v.Prompt = x.member(&o)
 		default:
 			x.skip()
 		}
@@ -149,6 +155,15 @@ func (x *viewer) choice(index int) {
 		end.Choice = index
 		x.v.Finishes = append(x.v.Finishes, end)
 	}
+}
+
+// member skips the member at hand and says where it stands.
+func (x *viewer) member(o *object) (m Member) {
+	x.peek()
+	m.At.Start, m.Value.Start = o.at.Start-1, x.i
+	x.skip()
+	m.At.End, m.Value.End = x.i, x.i
+	return m
 }
 
 // finish reads a finish reason.

@@ -109,6 +109,7 @@ type Outcome struct {
 	Model     string // the model that answered, as the backend named it
 	Attempts  int
 	Fallback  string        // the model asked for in its stead, where the answer is not from the first target; empty: it is
+	Continued int           // times that the answer went on at another backend
 	Status    int           // the backend's status
 	Sent      time.Time     // when the last attempt was sent
 	FirstByte time.Duration // from Sent to the first chunk

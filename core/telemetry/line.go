@@ -30,6 +30,7 @@ func appendLine(b []byte, e *entry) []byte {
 	b = appendString(b, "backend", out.Backend)
 	b = appendString(b, "pool", out.Pool)
 	b = appendInt(b, "attempts", int64(out.Attempts))
+	b = appendInt(b, "continued", int64(out.Continued))
 	b = appendInt(b, "status", int64(e.status))
 	b = appendString(b, "code", e.code)
 	b = appendString(b, "stage", e.stage)

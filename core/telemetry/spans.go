@@ -209,7 +209,9 @@ func endCall(span trace.Span, e *entry, k *known) {
 			attribute.String("gen_ai.response.model", out.Model),
 			attribute.StringSlice("gen_ai.response.finish_reasons", []string{out.Finish}),
 			attribute.Int64("gen_ai.usage.input_tokens", out.Usage.Prompt),
-			attribute.Int64("gen_ai.usage.output_tokens", out.Usage.Completion))
+			attribute.Int64("gen_ai.usage.output_tokens", out.Usage.Completion),
+			attribute.Int("nexus.attempts", out.Attempts),
+			attribute.Int("nexus.continued", out.Continued))
 	}
 	if e.code != "" || e.status >= 500 {
 		fail(span, errorType(e))

@@ -25,35 +25,57 @@ const (
 type try struct {
 	pool    *pool
 	backend *backend
-	last    bool // there is nobody else to ask
+	last    bool    // there is nobody else to ask
+	plan    plan    // how the answer may go on elsewhere
+	resume  *resume // takes up an answer that was begun; nil: from the start
+}
+
+// A live attempt is one that a backend has.
+type live struct {
+	u       *Upstream
+	call    *pipeline.Call
+	pool    *pool
+	backend *backend
+	sent    time.Time
+	end     func(error) // of its span
 }
 
 // attempt sends the call to one backend and returns its reply once the first of it is there, or a fault.
 func (u *Upstream) attempt(ctx context.Context, c *pipeline.Call, t try) (*llm.Reply, *fault) {
-	b := t.backend
-	o, err := u.render(c, t.pool, b)
+	o, err := u.render(c, t)
 	if err != nil {
-		b.peer.health.abandon(time.Now())
+		t.backend.peer.health.abandon(time.Now())
 		return nil, &fault{refusal: broken("the request could not be prepared", err)}
 	}
-	c.Outcome.Backend, c.Outcome.Pool, c.Outcome.Sent = b.name, t.pool.name, time.Now()
-	c.Outcome.Attempts++
-	b.peer.inflight.Add(1)
-	end := func(error) {}
-	if u.trace != nil {
-		ctx, end = u.trace(ctx, c, b.name)
-	}
-	w := newWatch(ctx, t.timeouts(c), b.peer.wire)
-	done := func(err error) {
-		b.peer.inflight.Add(-1)
-		end(err)
-	}
-	reply, f := u.exchange(c, b, o, w, done)
-	u.judge(ctx, c, b, t.pool, f)
+	l := &live{u: u, call: c, pool: t.pool, backend: t.backend, sent: time.Now()}
+	ctx = l.begin(ctx)
+	w := newWatch(ctx, t.timeouts(c), t.backend.peer.wire)
+	reply, f := l.exchange(o, w)
+	u.judge(ctx, c, t.backend, t.pool, f)
 	if f != nil {
-		done(f.refusal)
+		l.done(f.refusal)
 	}
 	return reply, f
+}
+
+// begin notes that the call goes to the backend, and returns the context of the attempt.
+func (l *live) begin(ctx context.Context) context.Context {
+	o := &l.call.Outcome
+	o.Backend, o.Pool, o.Sent = l.backend.name, l.pool.name, l.sent
+	o.Attempts++
+	l.backend.peer.inflight.Add(1)
+	if l.u.trace != nil {
+		ctx, l.end = l.u.trace(ctx, l.call, l.backend.name)
+	}
+	return ctx
+}
+
+// done is called once, when the attempt is over.
+func (l *live) done(err error) {
+	l.backend.peer.inflight.Add(-1)
+	if l.end != nil {
+		l.end(err)
+	}
 }
 
 // timeouts are the pool's, with the time to the first token that this prompt may take.
@@ -71,9 +93,11 @@ func (t *try) timeouts(c *pipeline.Call) TimeoutsConfig {
 
 const bytesPerToken = 4 // of a request's body; an engine's own count comes too late
 
-// exchange sends one request and reads the start of the answer. On success done belongs to the reply's stream.
-func (u *Upstream) exchange(c *pipeline.Call, b *backend, o order, w *watch, done func(error)) (*llm.Reply, *fault) {
-	response, err := send(c, b, o.body, w)
+// exchange sends one request and reads the start of the answer. On success the attempt is done when
+// the reply's stream is closed.
+func (l *live) exchange(o order, w *watch) (*llm.Reply, *fault) {
+	c := l.call
+	response, err := send(c, l.backend, o.body, w)
 	if err != nil {
 		w.drop()
 		return nil, connectionFault(w.cause(err), err)
@@ -91,9 +115,9 @@ func (u *Upstream) exchange(c *pipeline.Call, b *backend, o order, w *watch, don
 		w.drop()
 		return nil, answerFault("was not in the form that was asked for", errForm)
 	case streamed:
-		return newStream(c, o, w, response, done)
+		return newStream(l, o, w, response)
 	}
-	return whole(c, w, response, done)
+	return l.whole(w, response)
 }
 
 // send writes the request and reads the response's head. A connection that served before and turns out
@@ -163,7 +187,8 @@ func isEventStream(h http.Header) bool {
 }
 
 // whole reads a reply that is not streamed.
-func whole(c *pipeline.Call, w *watch, response *http.Response, done func(error)) (*llm.Reply, *fault) {
+func (l *live) whole(w *watch, response *http.Response) (*llm.Reply, *fault) {
+	c := l.call
 	body, err := readAll(response, maxReply)
 	if err != nil {
 		w.drop()
@@ -183,7 +208,7 @@ func whole(c *pipeline.Call, w *watch, response *http.Response, done func(error)
 		return nil, answerFault("was aborted", nil)
 	}
 	settleWhole(c, view)
-	done(nil)
+	l.done(nil)
 	reply := &llm.Reply{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}}
 	reply.Stream = llm.One(llm.Chunk{Raw: body, Data: body, Kind: llm.Body, View: view})
 	return reply, nil

@@ -21,11 +21,12 @@ type Config struct {
 
 // BackendConfig is one server.
 type BackendConfig struct {
-	Kind   string                    `yaml:"kind" default:"openai" enum:"vllm,sglang,openai" doc:"What speaks there; vllm and sglang get a cache_salt per tenant and running usage."`
-	URL    string                    `yaml:"url" doc:"Base address without a path for vLLM and SGLang (http://host:8000), or with the provider's prefix before /v1."`
-	APIKey setting.Secret            `yaml:"api_key" doc:"Sent as Authorization: Bearer. The caller's own credential is never forwarded."`
-	Header map[string]setting.Secret `yaml:"headers" doc:"Further headers to send."`
-	Weight int                       `yaml:"weight" default:"1" doc:"Share of calls among the backends of a pool; 0 takes none."`
+	Kind    string                    `yaml:"kind" default:"openai" enum:"vllm,sglang,openai" doc:"What speaks there; vllm and sglang get a cache_salt per tenant and running usage."`
+	URL     string                    `yaml:"url" doc:"Base address without a path for vLLM and SGLang (http://host:8000), or with the provider's prefix before /v1."`
+	APIKey  setting.Secret            `yaml:"api_key" doc:"Sent as Authorization: Bearer. The caller's own credential is never forwarded."`
+	Header  map[string]setting.Secret `yaml:"headers" doc:"Further headers to send."`
+	Prefill string                    `yaml:"prefill" default:"auto" enum:"auto,none,continue_final_message,prefix,partial,plain" doc:"How the server is told to go on with an answer that was begun: continue_final_message (vLLM, SGLang), prefix (a member of the last message, as Mistral and DeepSeek take it), partial (the same, as Moonshot and Qwen take it), plain (the last message is the assistant's, and that is all), none (it cannot: the answer is written anew and must agree with what was handed out); auto: continue_final_message for vllm and sglang, else none."`
+	Weight  int                       `yaml:"weight" default:"1" doc:"Share of calls among the backends of a pool; 0 takes none."`
 
 	Protocol string         `yaml:"protocol" default:"http1" enum:"http1,h2c,h2" doc:"http1 is what vLLM and SGLang speak; h2c is HTTP/2 without TLS and h2 with it."`
 	TLS      TLSConfig      `yaml:"tls" doc:"Certificates, for an https url."`
@@ -38,12 +39,13 @@ type BackendConfig struct {
 
 // PoolConfig is a set of interchangeable backends.
 type PoolConfig struct {
-	Models   []string       `yaml:"models" doc:"Model names that callers may ask this pool for; a trailing * is wild."`
-	Backends []string       `yaml:"backends" doc:"Ids of the backends."`
-	Model    string         `yaml:"model" doc:"Model name sent to the backends; empty: the one the caller asked for."`
-	Timeouts TimeoutsConfig `yaml:"timeouts" doc:"How long each phase of a call may last."`
-	Panic    int            `yaml:"panic_threshold" default:"50" doc:"Per cent of the backends above which, when they are out, health is ignored rather than the rest overrun; those where nobody listens, or that say themselves that they are ill, are still not asked. 0: never."`
-	Retry    RetryConfig    `yaml:"retry" doc:"What is tried again before anything of an answer has been handed out."`
+	Models   []string           `yaml:"models" doc:"Model names that callers may ask this pool for; a trailing * is wild."`
+	Backends []string           `yaml:"backends" doc:"Ids of the backends."`
+	Model    string             `yaml:"model" doc:"Model name sent to the backends; empty: the one the caller asked for."`
+	Timeouts TimeoutsConfig     `yaml:"timeouts" doc:"How long each phase of a call may last."`
+	Panic    int                `yaml:"panic_threshold" default:"50" doc:"Per cent of the backends above which, when they are out, health is ignored rather than the rest overrun; those where nobody listens, or that say themselves that they are ill, are still not asked. 0: never."`
+	Retry    RetryConfig        `yaml:"retry" doc:"What is tried again before anything of an answer has been handed out."`
+	Continue ContinuationConfig `yaml:"continuation" doc:"How a stream that breaks off after text was handed out goes on at another backend."`
 }
 
 // RouteConfig loosens one route.
@@ -129,4 +131,5 @@ func (pool PoolConfig) validate(p setting.Problems, backends map[string]BackendC
 	}
 	pool.Timeouts.validate(p.In("timeouts"))
 	pool.Retry.validate(p.In("retry"))
+	pool.Continue.validate(p.In("continuation"))
 }

@@ -57,3 +57,21 @@ func (c RetryConfig) validate(p setting.Problems) {
 		p.Addf("budget_floor", "%v is negative", c.Floor)
 	}
 }
+
+// ContinuationConfig says when a stream that breaks off goes on at another backend.
+type ContinuationConfig struct {
+	Most     int          `yaml:"max" default:"2" doc:"Times that one answer may go on elsewhere after its stream broke off, stalled or failed; 0 switches continuation off, and such a stream ends with an error. What was generated is counted in full."`
+	TokenIDs bool         `yaml:"token_ids" default:"true" doc:"Ask vLLM and SGLang for the numbers of the tokens, so that an answer goes on exactly where it stopped; otherwise it goes on from its text."`
+	Memory   setting.Size `yaml:"memory" default:"256KiB" doc:"Most that is kept of one stream for this, the prompt's and the answer's tokens at three bytes each and the text; a stream that outgrows it can no longer go on elsewhere."`
+}
+
+func (c ContinuationConfig) validate(p setting.Problems) {
+	if c.Most < 0 || c.Most > mostContinuations {
+		p.Addf("max", "%d is not a number from 0 to %d", c.Most, mostContinuations)
+	}
+	if c.Memory < 0 {
+		p.Addf("memory", "%d is negative", c.Memory)
+	}
+}
+
+const mostContinuations = 16

@@ -23,6 +23,7 @@ type fault struct {
 	movable  bool          // another backend may do better
 	lives    bool          // the backend is well: it answered, if not as wished
 	settled  bool          // the same backend would say the same again
+	filtered bool          // refused for its content: nobody else is asked
 	overflow bool          // the prompt is too long: only another model may do better
 	unasked  bool          // there was nobody to ask
 	unsent   bool          // no connection: the backend knows nothing of the call

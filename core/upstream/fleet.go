@@ -123,6 +123,7 @@ type peer struct {
 	inflight atomic.Int64
 	health   health
 	models   atomic.Pointer[models] // nil: unknown
+	renders  atomic.Bool            // it renders the prompt itself, whatever tokens it is given
 }
 
 // terms are what a configuration says of how a peer is reached and treated.

@@ -45,6 +45,23 @@ func (u *Upstream) judge(ctx context.Context, c *pipeline.Call, b *backend, p *p
 	}
 }
 
+// broke tells of an answer that broke off after it had begun well.
+func (l *live) broke(f *fault) {
+	u, b, now := l.u, l.backend, time.Now()
+	u.count.attempt(b.name, "broken")
+	if f.late != nil {
+		u.count.late(b.name, f.late)
+	}
+	switch {
+	case f.lives && f.movable:
+		if b.peer.health.stumble(now, l.sent) {
+			u.count.ejected(b.name, causeErrorRate)
+		}
+	case !f.lives:
+		u.blame(b, now, l.sent, f)
+	}
+}
+
 // blame counts a failure against the backend, unless it is the gateway's own: it lacked what a call needs, or
 // was kept from its work while it waited.
 func (u *Upstream) blame(b *backend, now, sent time.Time, f *fault) {

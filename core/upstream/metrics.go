@@ -12,6 +12,7 @@ type Metrics struct {
 	fallbacks *prometheus.CounterVec
 	probes    *prometheus.CounterVec
 	lookups   *prometheus.CounterVec
+	resumes   *prometheus.CounterVec
 }
 
 // NewMetrics registers the counters with r.
@@ -32,6 +33,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_upstream_fallbacks_total", Help: "Calls that a pool answered in place of the first target.",
 		}, []string{"pool"}),
+		resumes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_continuations_total", Help: "Attempts to take up an answer that had broken off, by how (ids, text, anew) and whether it was taken, refused, ignored (the tokens given were not read) or, written anew, diverged.",
+		}, []string{"backend", "form", "outcome"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_upstream_probes_total", Help: "Questions to servers, of their health or their models, by what came of them; ours: the gateway could not ask.",
 		}, []string{"backend", "probe", "outcome"}),
@@ -39,7 +43,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "gateway_upstream_lookups_total", Help: "Lookups of a backend's name by what came of them.",
 		}, []string{"backend", "outcome"}),
 	}
-	r.MustRegister(m.attempts, m.ejections, m.probes, m.lookups, m.retries, m.timeouts, m.fallbacks)
+	r.MustRegister(m.attempts, m.ejections, m.probes, m.lookups, m.retries, m.timeouts, m.fallbacks, m.resumes)
 	return m
 }
 
@@ -55,6 +59,9 @@ func (m *Metrics) retry(pool, outcome string) { m.retries.WithLabelValues(pool, 
 func (m *Metrics) fallback(pool string)       { m.fallbacks.WithLabelValues(pool).Inc() }
 func (m *Metrics) late(backend string, l *lateness) {
 	m.timeouts.WithLabelValues(backend, l.phase).Inc()
+}
+func (m *Metrics) continued(backend string, f form, outcome string) {
+	m.resumes.WithLabelValues(backend, string(f), outcome).Inc()
 }
 
 func (m *Metrics) probe(backend, probe, outcome string) {

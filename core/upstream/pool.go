@@ -19,6 +19,7 @@ type pool struct {
 	panicAt  int // per cent of members that are out
 	retry    RetryConfig
 	retries  budget
+	goOn     ContinuationConfig
 	turn     atomic.Uint64
 
 	sources  []*source
@@ -40,16 +41,17 @@ func (p *pool) setMembers(to []*backend) { p.live.Store(&to) }
 
 // A backend is one server as one configuration sees it.
 type backend struct {
-	id     string // of the server: name, or name/ip:port for one that discovery found behind the name
-	name   string // configured id, the label of metrics
-	kind   string
-	base   *url.URL
-	prefix string // path before /v1, without a slash at its end
-	header []byte // lines sent with every request
-	weight int64
-	price  PriceConfig
-	peer   *peer
-	site   *site // where it was discovered; nil: nowhere
+	id      string // of the server: name, or name/ip:port for one that discovery found behind the name
+	name    string // configured id, the label of metrics
+	kind    string
+	prefill string
+	base    *url.URL
+	prefix  string // path before /v1, without a slash at its end
+	header  []byte // lines sent with every request
+	weight  int64
+	price   PriceConfig
+	peer    *peer
+	site    *site // where it was discovered; nil: nowhere
 }
 
 // sent is the model name that the pool's backends are asked for.

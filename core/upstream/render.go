@@ -20,26 +20,35 @@ type order struct {
 	body       []byte
 	hideUsage  bool // the caller did not ask for the usage chunk
 	hideTicker bool // the caller did not ask for usage on every chunk
+	hideTokens bool // the caller did not ask for the numbers of the answer's tokens
+	hidePrompt bool // the caller did not ask for those of the prompt
 	hideNull   bool // "usage": null on every chunk comes of our asking alone
 }
 
 // render makes the body for one backend: the plugins' edits unless the decision lets the text through,
 // what the decision sets, the tenant's cache_salt, and the usage that the gateway itself needs.
 // With nothing to change it returns the caller's own bytes.
-func (u *Upstream) render(c *pipeline.Call, p *pool, b *backend) (order, error) {
+func (u *Upstream) render(c *pipeline.Call, t try) (order, error) {
 	var patch llm.Patch
+	p, b := t.pool, t.backend
 	if err := patchTexts(&patch, c); err != nil {
 		return order{}, err
 	}
 	r := c.Request
 	patchModel(&patch, c, p)
 	patchMaxTokens(&patch, c)
+	if t.resume != nil {
+		patchResume(&patch, c, b, t.resume)
+	}
 	if b.kind != "openai" && generates(c.Route) {
 		patch.SetField(r, "cache_salt", u.salt.of(tenant(c)))
 	}
 	o := order{}
 	if r.Stream && (c.Route == llm.Chat || c.Route == llm.Completions) {
 		o = patchUsage(&patch, c, b)
+	}
+	if t.plan.ids && t.resume == nil {
+		o.patchNumbers(&patch, c, b)
 	}
 	if patch.Empty() {
 		o.body = r.Body
@@ -87,6 +96,10 @@ func patchMaxTokens(patch *llm.Patch, c *pipeline.Call) {
 	if limit <= 0 || c.Request.MaxTokens >= 0 && c.Request.MaxTokens <= limit {
 		return
 	}
+	setMaxTokens(patch, c, limit)
+}
+
+func setMaxTokens(patch *llm.Patch, c *pipeline.Call, limit int64) {
 	value := strconv.AppendInt(nil, limit, 10)
 	names := [...]string{"max_completion_tokens", "max_tokens", "max_output_tokens"}
 	found := false
@@ -122,6 +135,24 @@ func patchUsage(patch *llm.Patch, c *pipeline.Call, b *backend) order {
 		patch.SetField(c.Request, "stream_options", withUsage(raw, ticker))
 	}
 	return o
+}
+
+// patchNumbers asks an engine for the numbers of the tokens, from which the answer can go on elsewhere, and says what of
+// them to hide again.
+func (o *order) patchNumbers(patch *llm.Patch, c *pipeline.Call, b *backend) {
+	if b.kind != "vllm" && b.kind != "sglang" {
+		return
+	}
+	asked, _ := c.Request.Field("return_token_ids")
+	o.hideTokens = string(asked) != "true"
+	o.hidePrompt = o.hideTokens
+	if b.kind == "sglang" {
+		asked, _ = c.Request.Field("return_prompt_token_ids")
+		o.hidePrompt = string(asked) != "true"
+	}
+	if o.hideTokens || o.hidePrompt {
+		askIDs(patch, c, b)
+	}
 }
 
 var usageOptions = map[bool][]byte{

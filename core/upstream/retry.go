@@ -14,6 +14,7 @@ type tries struct {
 	u      *Upstream
 	call   *pipeline.Call
 	pools  []*pool
+	plan   plan       // how the answer may go on elsewhere
 	spent  []*backend // not asked again: they were late, or would say the same again
 	deaths int        // backends that cut the connection under the call
 }
@@ -72,7 +73,7 @@ func (t *tries) ask(ctx context.Context, i int) (*llm.Reply, *fault) {
 	}
 	for {
 		r.count++
-		reply, f := t.u.attempt(ctx, t.call, try{pool: r.pool, backend: b, last: !t.others(i, &r, b)})
+		reply, f := t.u.attempt(ctx, t.call, try{pool: r.pool, backend: b, last: !t.others(i, &r, b), plan: t.plan})
 		if f == nil {
 			return reply, nil
 		}

@@ -24,7 +24,7 @@ func newSource(id string, c BackendConfig, out *egress) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := backend{id: id, name: id, kind: c.Kind, base: base, weight: int64(c.Weight), price: c.Price}
+	b := backend{id: id, name: id, kind: c.Kind, prefill: prefillOf(c), base: base, weight: int64(c.Weight), price: c.Price}
 	b.prefix = strings.TrimSuffix(base.EscapedPath(), "/")
 	b.header = fmt.Appendf(nil, "Host: %s\r\nContent-Type: application/json\r\nAccept: */*\r\nAccept-Encoding: identity\r\nUser-Agent: nexus\r\n", base.Host)
 	if !c.APIKey.IsZero() {

@@ -108,7 +108,7 @@ func errorFault(body []byte, status int) *fault {
 	reply.Stream = llm.One(llm.Chunk{Raw: data, Data: data, Kind: llm.Body})
 	overflow := e.Code == "context_length_exceeded" && status < http.StatusInternalServerError
 	return &fault{
-		movable: !filtered && (overflow || transient(status)), overflow: overflow, lives: lives, reply: reply,
+		movable: !filtered && (overflow || transient(status)), filtered: filtered, overflow: overflow, lives: lives, reply: reply,
 		refusal: &pipeline.Refusal{Kind: pipeline.BadGateway, Stage: "upstream", Code: e.Code, Reason: e.Message},
 	}
 }

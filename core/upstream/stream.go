@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/bits"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,11 +20,11 @@ import (
 // only the gateway asked for, and turns every way in which an answer can end short into an error:
 // neither a status of 200 nor [DONE] is taken for success, only a finish reason of every choice.
 type stream struct {
-	call     *pipeline.Call
+	*live
 	order    order
 	watch    *watch
 	response *http.Response
-	done     func(error)
+	keep     *transcript // takes down what is delivered; nil: the answer cannot go on elsewhere
 
 	mu       sync.Mutex // held by Next, and by Close to give the reader's buffers back
 	reader   *llm.Reader
@@ -39,12 +40,13 @@ type stream struct {
 	closed   bool
 	whole    atomic.Bool // the body has been read to its end
 	finished error       // what the attempt ended with, for its span
+	fault    *fault      // what broke the answer off; nil: nothing, or the caller left
 }
 
 // newStream waits for the first event, so that everything that fails before it can be tried elsewhere.
-func newStream(c *pipeline.Call, o order, w *watch, response *http.Response, done func(error)) (*llm.Reply, *fault) {
-	s := &stream{call: c, order: o, watch: w, response: response, done: done}
-	s.reader = llm.NewReader(response.Body, c.Route, maxEvent)
+func newStream(l *live, o order, w *watch, response *http.Response) (*llm.Reply, *fault) {
+	s := &stream{live: l, order: o, watch: w, response: response}
+	s.reader = llm.NewReader(response.Body, l.call.Route, maxEvent)
 	chunk, err := s.read()
 	for err == nil && (chunk.Kind == llm.Comment || chunk.Kind == llm.Malformed) {
 		chunk, err = s.read()
@@ -58,7 +60,7 @@ func newStream(c *pipeline.Call, o order, w *watch, response *http.Response, don
 		s.discard()
 		return nil, answerFault("ended before it began", errors.Join(w.cause(err), errEmpty))
 	}
-	c.Outcome.FirstByte = time.Since(c.Outcome.Sent)
+	l.call.Outcome.FirstByte = time.Since(l.sent)
 	s.held, s.hasHeld = chunk, true
 	header := http.Header{"Content-Type": eventType}
 	return &llm.Reply{Status: http.StatusOK, Header: header, Stream: s}, nil
@@ -160,7 +162,7 @@ func (s *stream) pass(chunk llm.Chunk) (llm.Chunk, error) {
 	}
 	v := chunk.View
 	if v.Error {
-		return s.fail(inBandFault(chunk.Data).refusal)
+		return s.fail(inBandFault(chunk.Data))
 	}
 	s.open.note(v)
 	if s.call.Route == llm.Responses && len(v.Finishes) > 0 {
@@ -170,7 +172,10 @@ func (s *stream) pass(chunk llm.Chunk) (llm.Chunk, error) {
 	s.estimate(v)
 	note(s.call, v)
 	if aborted(v) {
-		return s.fail(broken("The backend aborted its answer.", nil))
+		return s.fail(answerFault("was aborted", nil))
+	}
+	if s.keep != nil {
+		s.keep.note(&chunk)
 	}
 	s.hide(&chunk)
 	return chunk, nil
@@ -182,7 +187,7 @@ func (s *stream) passDone(chunk llm.Chunk) (llm.Chunk, error) {
 		return chunk, nil
 	}
 	if !s.open.finished() {
-		return s.fail(broken("The backend ended its answer without finishing it.", errUnfinished))
+		return s.fail(answerFault("ended without being finished", errUnfinished))
 	}
 	s.ended = true
 	s.tail = time.Now().Add(endWait)
@@ -222,11 +227,7 @@ func (s *stream) finish(err error) (llm.Chunk, error) {
 		s.finished = s.err
 		return llm.Chunk{}, s.err
 	}
-	err = s.watch.cause(err)
-	if late := (*lateness)(nil); errors.As(err, &late) {
-		return s.fail(timeoutFault(late, err).refusal)
-	}
-	return s.fail(broken("The backend's answer was cut off.", err))
+	return s.fail(answerFault("was cut off", s.watch.cause(err)))
 }
 
 // conclude ends a whole answer, with the [DONE] that a backend may have left out.
@@ -241,36 +242,90 @@ func (s *stream) conclude() (llm.Chunk, error) {
 
 var doneEvent = []byte("data: [DONE]\n\n")
 
-func (s *stream) fail(r *pipeline.Refusal) (llm.Chunk, error) {
+func (s *stream) fail(f *fault) (llm.Chunk, error) {
 	s.call.Outcome.Finish = "error"
-	s.err, s.finished = r, r
-	return llm.Chunk{}, r
+	s.fault, s.err, s.finished = f, f.refusal, f.refusal
+	s.broke(f)
+	return llm.Chunk{}, s.err
 }
 
-// hide takes usage out of a chunk that only the gateway asked for.
+// hide takes out of a chunk what only the gateway asked for.
 func (s *stream) hide(chunk *llm.Chunk) {
 	v := chunk.View
-	last := v.HasUsage && v.Choices == 0
-	switch {
-	case v.UsageAt.Len() == 0:
-		return
-	case last && s.order.hideUsage:
+	if s.order.hides(v) {
 		chunk.Raw = nil
 		return
-	case last, v.HasUsage && !s.order.hideTicker, !v.HasUsage && !s.order.hideNull:
+	}
+	var cuts [3]llm.Span
+	n := s.order.cuts(&cuts, chunk.Data, v)
+	if n == 0 {
 		return
 	}
-	data := chunk.Data
-	s.buf = append(append(append(s.buf[:0], "data: "...), data[:v.UsageAt.Start]...), data[v.UsageAt.End:]...)
+	s.buf = append(s.buf[:0], "data: "...)
+	from := 0
+	for _, at := range cuts[:n] {
+		s.buf = append(s.buf, chunk.Data[from:at.Start]...)
+		from = at.End
+	}
+	s.buf = append(s.buf, chunk.Data[from:]...)
 	end := len(s.buf)
 	unbreak(s.buf)
 	s.buf = append(s.buf, "\n\n"...)
 	chunk.Raw, chunk.Data = s.buf, s.buf[len("data: "):end]
-	// Texts stand before usage in every engine's chunks; where one does not, read again.
-	if n := len(v.Texts); n > 0 && v.Texts[n-1].At.End > v.UsageAt.Start {
+	// Texts stand before what is cut in every engine's chunks; where one does not, read again.
+	if behind(v, cuts[0].Start) {
 		_ = v.Scan(s.call.Route, true, chunk.Data)
 	}
-	v.UsageAt = llm.Span{}
+	v.UsageAt, v.Tokens, v.Prompt = llm.Span{}, llm.Member{}, llm.Member{}
+}
+
+// hides reports whether nothing of a chunk is for the caller: the usage it did not ask for, or tokens that have no text yet.
+func (o *order) hides(v *llm.View) bool {
+	if v.HasUsage && v.Choices == 0 {
+		return o.hideUsage
+	}
+	if !o.hideTokens || v.Tokens.At.Len() == 0 || len(v.Finishes)+len(v.Calls) > 0 || v.HasUsage && !o.hideTicker {
+		return false
+	}
+	for i := range v.Texts {
+		if v.Texts[i].At.Len() > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// cuts lists the parts of a chunk that are not for the caller, in order, each with its comma.
+func (o *order) cuts(to *[3]llm.Span, data []byte, v *llm.View) int {
+	n := 0
+	if o.hideTokens && v.Tokens.At.Len() > 0 {
+		to[n] = llm.Cut(data, v.Tokens.At)
+		n++
+	}
+	if o.hidePrompt && v.Prompt.At.Len() > 0 {
+		to[n] = llm.Cut(data, v.Prompt.At)
+		n++
+	}
+	if v.UsageAt.Len() > 0 && (v.HasUsage && v.Choices != 0 && o.hideTicker || !v.HasUsage && o.hideNull) {
+		to[n] = v.UsageAt
+		n++
+	}
+	if n > 1 {
+		slices.SortFunc(to[:n], func(a, b llm.Span) int { return a.Start - b.Start })
+		for i := 1; i < n; i++ {
+			if to[i].Start < to[i-1].End { // both took the comma between them: this one takes the next
+				to[i] = llm.Cut(data[to[i-1].End:], llm.Span{End: to[i].End - to[i-1].End})
+				to[i].Start, to[i].End = to[i-1].End, to[i].End+to[i-1].End
+			}
+		}
+	}
+	return n
+}
+
+// behind reports whether something that v names stands at or after at.
+func behind(v *llm.View, at int) bool {
+	n, f, c := len(v.Texts), len(v.Finishes), len(v.Calls)
+	return n > 0 && v.Texts[n-1].At.End > at || f > 0 && v.Finishes[f-1].At.End > at || c > 0 && v.Calls[c-1].At.End > at
 }
 
 // unbreak makes one line of JSON that came in several: a line break is but space between its tokens.

@@ -33,7 +33,7 @@ func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upst
 	u := &Upstream{fleet: fleet, salt: newSalter(cfg.CacheKey), count: count, trace: trace}
 	out := newEgress(cfg.Egress)
 	for name, pc := range cfg.Pools {
-		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, retry: pc.Retry, editions: &fleet.editions}
+		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, retry: pc.Retry, goOn: pc.Continue, editions: &fleet.editions}
 		p.retries.set(pc.Retry.Share, pc.Retry.Floor)
 		u.pools = append(u.pools, p)
 		for _, id := range pc.Backends {
@@ -74,12 +74,12 @@ func (u *Upstream) Handle(ctx context.Context, c *pipeline.Call) (*llm.Reply, er
 		c.Waiter.WaitBegins()
 		defer c.Waiter.WaitEnds()
 	}
-	t := tries{u: u, call: c, pools: pools}
+	t := tries{u: u, call: c, pools: pools, plan: planOf(c, pools[0].goOn)}
 	reply, f := t.answer(ctx)
 	if f != nil {
 		return f.answer(ctx)
 	}
-	return reply, nil
+	return t.relayed(ctx, reply), nil
 }
 
 // targets lists the pools to ask: the decision's, else the one that a plugin chose, else every pool that serves

@@ -21,7 +21,7 @@ func rendered(t *testing.T, c *pipeline.Call) string {
 	p := u.pools[0]
 	b := *p.members()[0]
 	b.kind = "openai"
-	o, err := u.render(c, p, &b)
+	o, err := u.render(c, try{pool: p, backend: &b})
 	if err != nil {
 		t.Fatal(err)
 	}
