@@ -29,9 +29,10 @@ type relay struct {
 	left   bool           // the first attempt broke off
 	broken error          // what inner ended with, while the next is to be opened
 	seam   *seam          // where inner takes up the answer; nil: it is the first
-	first  error          // the last that broke off; what the caller is told if nobody takes it up
+	first  error          // how the answer broke off first; what the caller is told if nobody takes it up
 	own    *pipeline.Call // inner's, with an outcome of its own; nil: it is the first
 	hidden order          // what inner was asked for that is not for the caller
+	from   int            // tokens in the transcript before inner's
 	told   spending       // of the attempts before inner
 	queue  []llm.Chunk    // to be handed out before inner's
 	ended  bool           // by the queue
@@ -110,7 +111,7 @@ func (r *relay) next() (llm.Chunk, error) {
 func (r *relay) pause(err error) (llm.Chunk, error) {
 	if r.ctx.Err() != nil || !r.mayGoOn() {
 		if r.left {
-			r.err = err
+			r.call.Outcome.Finish, r.err = "error", err
 		}
 		return llm.Chunk{}, err // and again from inner
 	}
@@ -126,7 +127,10 @@ func (r *relay) mayGoOn() bool {
 
 // goOn opens the next attempt. It reports false, with the first error in r.err, when there is none.
 func (r *relay) goOn() bool {
-	r.first, r.broken = r.broken, nil
+	if r.first == nil {
+		r.first = r.broken
+	}
+	r.broken = nil
 	_ = r.inner.Close()
 	r.note(r.inner)
 	ctx, ok := r.open()
@@ -173,7 +177,8 @@ func (r *relay) note(s *stream) {
 	}
 	o := &r.call.Outcome
 	if r.seam != nil {
-		r.told = spending{o.Usage, o.Counted, o.Counted}
+		r.merge()
+		r.told = spending{o.Usage, r.told.prompt || r.own.Outcome.Counted, o.Counted}
 		return
 	}
 	r.told = spending{o.Usage, o.Counted, o.Counted}
@@ -276,8 +281,8 @@ func (r *relay) ask(ctx context.Context, p *pool, b *backend, f form) (took, unf
 		return false, false
 	}
 	r.seam = newSeam(f, r.keep)
-	if f == byIDs {
-		r.keep.tokens = r.keep.tokens[:r.keep.spoken*numberSize]
+	if r.from = r.keep.spoken; f == byIDs {
+		r.keep.tokens = r.keep.tokens[:r.from*numberSize]
 	} else {
 		r.keep.listed = false
 	}

@@ -32,7 +32,7 @@ type raw struct {
 
 // rawBackend serves each connection with serve, which is given the requests in turn: n counts them from 1
 // over all connections.
-func rawBackend(t *testing.T, answer func(c net.Conn, n int64)) *raw {
+func rawBackend(t testing.TB, answer func(c net.Conn, n int64)) *raw {
 	t.Helper()
 	return rawConns(t, func(b *raw, c net.Conn) {
 		in := bufio.NewReader(c)
@@ -49,7 +49,7 @@ func rawBackend(t *testing.T, answer func(c net.Conn, n int64)) *raw {
 	})
 }
 
-func rawConns(t *testing.T, serve func(b *raw, c net.Conn)) *raw {
+func rawConns(t testing.TB, serve func(b *raw, c net.Conn)) *raw {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

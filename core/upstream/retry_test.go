@@ -256,3 +256,35 @@ func TestFirstTokenGrowsWithThePrompt(t *testing.T) {
 		}
 	}
 }
+
+// A stream that is fed comments alone, or a token now and then, falls below the least rate.
+func TestPace(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		each time.Duration // between events with tokens
+		rate float64
+		want bool
+	}{
+		{"fast", 100 * time.Millisecond, 0.1, false},
+		{"as slow as may be", 9 * time.Second, 0.1, false},
+		{"too slow", 11 * time.Second, 0.1, true},
+		{"none at all", time.Hour, 0.1, true},
+		{"no floor", time.Hour, 0, false},
+	} {
+		var p pace
+		now, slow, last := time.Now(), false, time.Duration(0)
+		for past := time.Duration(0); past < 5*time.Minute; past += 50 * time.Millisecond {
+			slow = slow || p.slow(now.Add(past), tt.rate)
+			if past-last >= tt.each {
+				p.events++
+				last = past
+			}
+		}
+		if slow != tt.want {
+			t.Errorf("%s: slow is %v", tt.name, slow)
+		}
+	}
+	if f := answerFault("x", errSlow); f.late != errSlow || f.refusal.Code != "throughput_timeout" || !f.movable {
+		t.Errorf("fault %+v", f)
+	}
+}

@@ -72,12 +72,12 @@ func (r *relay) fit(chunk llm.Chunk) (llm.Chunk, error) {
 		}
 		return chunk, nil
 	}
-	r.merge()
 	g := graft{relay: r, data: chunk.Data, view: v}
 	if !g.read() || r.seam.covering() && len(v.Calls)+len(v.Finishes) > 0 {
 		return r.diverge()
 	}
 	g.note()
+	r.merge()
 	if !g.worth() {
 		return llm.Chunk{Kind: llm.Comment, More: chunk.More}, nil
 	}
@@ -92,6 +92,7 @@ func (r *relay) fit(chunk llm.Chunk) (llm.Chunk, error) {
 
 // diverge ends an answer that was written anew and became another one.
 func (r *relay) diverge() (llm.Chunk, error) {
+	r.merge()
 	r.u.count.continued(r.inner.backend.name, r.seam.form, "diverged")
 	r.call.Outcome.Finish = "error"
 	_ = r.inner.Close()
@@ -110,9 +111,13 @@ func (r *relay) merge() {
 			u.Prompt = max(u.Prompt-r.told.usage.Completion, 0)
 		}
 	}
-	u.Completion += own.Usage.Completion
+	wrote, counted := own.Usage.Completion, own.Counted
+	if !counted && r.keep.listed {
+		wrote, counted = int64(r.keep.tokens.count()-r.from), true
+	}
+	u.Completion += wrote
 	u.Reasoning += own.Usage.Reasoning
-	o.Usage, o.Counted = u, prompted && r.told.answer && own.Counted
+	o.Usage, o.Counted = u, prompted && r.told.answer && counted
 	if own.Finish != "" {
 		o.Finish = own.Finish
 	}

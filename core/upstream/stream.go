@@ -33,6 +33,7 @@ type stream struct {
 	err      error     // what every further Next returns
 	ended    bool      // [DONE] has passed
 	open     choices
+	pace     pace
 	rest     int64 // estimated completion tokens, until the backend counts
 	buf      []byte
 	closed   bool
@@ -97,7 +98,11 @@ func (s *stream) take() (llm.Chunk, error) {
 		return llm.Chunk{}, io.ErrClosedPipe
 	}
 	if !s.more {
-		s.await()
+		now := time.Now()
+		if s.pace.slow(now, s.watch.timeouts.MinRate) {
+			return llm.Chunk{}, errSlow
+		}
+		s.await(now)
 	}
 	return s.read()
 }
@@ -117,12 +122,31 @@ const (
 )
 
 // await bounds the time until the next event.
-func (s *stream) await() {
+func (s *stream) await(now time.Time) {
 	if s.tail.IsZero() {
-		s.watch.enter(time.Now(), s.watch.timeouts.Between, errBetween)
+		s.watch.enter(now, s.watch.timeouts.Between, errBetween)
 		return
 	}
 	s.watch.until(s.tail, errBetween)
+}
+
+// A pace counts the events with tokens of a window of time.
+type pace struct {
+	since  time.Time // when the window began
+	events int
+}
+
+const paceWindow = time.Minute
+
+// slow reports whether a window has ended with fewer events a second than rate; 0 is no rate.
+func (p *pace) slow(now time.Time, rate float64) bool {
+	past := now.Sub(p.since)
+	if rate <= 0 || !p.since.IsZero() && past < paceWindow {
+		return false
+	}
+	slow := !p.since.IsZero() && float64(p.events) < rate*past.Seconds()
+	*p = pace{since: now}
+	return slow
 }
 
 // settle begins the tail once every choice has finished. Another choice may yet begin.
@@ -167,6 +191,9 @@ func (s *stream) pass(chunk llm.Chunk) (llm.Chunk, error) {
 		s.open.ended = s.open.begun // one finish ends every output item
 	}
 	s.settle()
+	if len(v.Texts)+len(v.Calls) > 0 || v.Tokens.At.Len() > 0 {
+		s.pace.events++
+	}
 	s.estimate(v)
 	note(s.call, v)
 	if aborted(v) {
