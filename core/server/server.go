@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,6 +59,7 @@ func New(c Config, snapshot func() Snapshot, log *slog.Logger) *Server {
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100},
 		BaseContext:                  func(net.Listener) context.Context { return base },
 		DisableGeneralOptionsHandler: true,
+		ConnState:                    bufferLittle,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s
@@ -66,6 +68,22 @@ func New(c Config, snapshot func() Snapshot, log *slog.Logger) *Server {
 // headerRoom is how many times the header's limit is read at most, so that what is somewhat too large is
 // refused in OpenAI's words, over HTTP/2 too.
 const headerRoom = 4
+
+// sendBuffer is how many bytes of a reply the system may hold that the caller has not taken. Left to itself it grows to
+// megabytes for each stream whose caller is slow.
+const sendBuffer = 128 << 10
+
+func bufferLittle(c net.Conn, state http.ConnState) {
+	if state != http.StateNew {
+		return
+	}
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // a hint
+	}
+}
 
 // Configure makes the limits of c count for the calls that follow.
 func (s *Server) Configure(c Config) { s.config.Store(&c) }

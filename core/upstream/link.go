@@ -160,6 +160,10 @@ func (l *link) secure(c TLSConfig, host string) (files []byte, err error) {
 	return append(append(files, cert...), key...), nil
 }
 
+// receiveBuffer is how many bytes of an answer the system may hold that the caller has not taken. Left to itself it
+// grows to megabytes for each stream whose caller is slow, and the backend would generate that far ahead.
+const receiveBuffer = 128 << 10
+
 // dial opens a connection to address, through the proxy if there is one, and without the backend's own TLS. Errors
 // are *net.OpError of a dial.
 func (l *link) dial(ctx context.Context, address string) (way, socket net.Conn, err error) {
@@ -169,8 +173,14 @@ func (l *link) dial(ctx context.Context, address string) (way, socket net.Conn, 
 		to = hostPort(l.proxy)
 	}
 	socket, err = dialer.DialContext(ctx, "tcp", to)
-	if err != nil || l.proxy == nil {
-		return socket, socket, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if tcp, ok := socket.(*net.TCPConn); ok {
+		_ = tcp.SetReadBuffer(receiveBuffer) // a hint: what is larger only takes memory
+	}
+	if l.proxy == nil {
+		return socket, socket, nil
 	}
 	way, err = l.tunnel(ctx, socket, address)
 	if err != nil {
