@@ -396,3 +396,19 @@ func TestListing(t *testing.T) {
 		t.Errorf("%d models on the shelf", n)
 	}
 }
+
+func BenchmarkCandidates64(b *testing.B) {
+	p, now := pooled(64, 50), time.Now()
+	m := models{"m": {}}
+	for _, member := range p.members() {
+		member.peer.models.Store(&m)
+	}
+	var room [64]candidate
+	b.ReportAllocs()
+	for b.Loop() {
+		all, _, _ := p.candidates(now, "m", nil, room[:0])
+		if len(all) != 64 {
+			b.Fatal(len(all))
+		}
+	}
+}
