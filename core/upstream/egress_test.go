@@ -170,3 +170,31 @@ func TestEgressWhenConnecting(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is written as a host: what is refused when configured is never reached, and what is forbidden is reached only
+// where the list holds the address itself.
+func FuzzEgress(f *testing.F) {
+	for _, host := range []string{"gpu.internal", "169.254.169.254", "[::1]", "::ffff:169.254.169.254", "0x7f.1", "2852039166", "*.a", "10.0.0.0/8", "fe80::1%eth0", ""} {
+		f.Add(host, host)
+	}
+	f.Fuzz(func(t *testing.T, listed, host string) {
+		p := setting.NewProblems()
+		c := EgressConfig{Hosts: []string{listed}}
+		c.validate(p)
+		e := newEgress(c)
+		named, ok := e.allows(host)
+		if named && !ok {
+			t.Errorf("%q is named and not allowed", host)
+		}
+		n, literal := network(host)
+		if !literal {
+			return
+		}
+		if named || ok != e.reaches(n.Addr(), false) {
+			t.Errorf("%q: named %v, allowed %v", host, named, ok)
+		}
+		if ok && forbidden(plainAddr(n.Addr())) && len(e.nets) == 0 {
+			t.Errorf("%q is reached with %q listed", host, listed)
+		}
+	})
+}

@@ -407,7 +407,7 @@ func TestSecond(t *testing.T) {
 			u := newUpstream(t, Config{
 				Backends: map[string]BackendConfig{"one": b},
 				Pools: map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"one"}, Timeouts: TimeoutsConfig{
-					Connect: time.Second, Headers: 300 * time.Millisecond, FirstToken: 300 * time.Millisecond, Between: 300 * time.Millisecond,
+					Connect: 2 * time.Second, Headers: 2 * time.Second, FirstToken: 2 * time.Second, Between: 300 * time.Millisecond,
 				}}},
 			})
 			for range 3 {
@@ -418,7 +418,7 @@ func TestSecond(t *testing.T) {
 					t.Fatalf("%d, %q, %v", status, text, err)
 				}
 			}
-			if status, _, err := ask(t, u, chat(strings.Repeat("x", 1<<20), false)); status != 200 {
+			if status, _, err := ask(t, u, chat(strings.Repeat("x", 256<<10), false)); status != 200 {
 				t.Errorf("a large body: %d, %v", status, err)
 			}
 			if _, _, err := ask(t, u, chat("silent", false)); !errors.Is(err, errHeaders) {
@@ -467,4 +467,29 @@ func TestEncodedAnswers(t *testing.T) {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	}
+}
+
+// Whatever a proxy answers, it is read to the end of a head and no further, and only a plain 200 opens a way.
+func FuzzTunnel(f *testing.F) {
+	for _, answer := range []string{"HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 407 No\r\n\r\n", "HTTP/1.0 200\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "\x16\x03", ""} {
+		f.Add([]byte(answer))
+	}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		here, there := net.Pipe()
+		defer here.Close()
+		go func() {
+			defer there.Close()
+			if _, err := http.ReadRequest(bufio.NewReader(there)); err == nil {
+				_, _ = there.Write(answer)
+			}
+		}()
+		l := &link{proxy: &url.URL{Scheme: "http", Host: "proxy", User: url.UserPassword("user", "geheim")}}
+		err := l.connect(here, "gpu:1")
+		if err == nil && (!strings.HasPrefix(string(answer), "HTTP/") || !strings.Contains(string(answer), "200")) {
+			t.Errorf("%q opens a way", answer)
+		}
+		if err != nil && strings.Contains(err.Error(), "geheim") {
+			t.Errorf("the error tells the password: %v", err)
+		}
+	})
 }

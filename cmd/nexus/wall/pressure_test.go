@@ -116,9 +116,9 @@ func (g *gateway) pace(t *testing.T, request string) time.Duration {
 	return took[len(took)/2]
 }
 
-// C-08: what drips from a backend drips to the caller: each event as soon as it is whole, a byte at a time or not.
+// C-08: what drips from a backend drips to the caller: each event as soon as it is whole, a byte at a time or not. It
+// measures, too.
 func TestDripsAreForwardedAtOnce(t *testing.T) {
-	t.Parallel()
 	var mu sync.Mutex
 	var sent []time.Time
 	main := newBackend(t, "main", tell(func(v *telling) {
