@@ -38,7 +38,7 @@ type relay struct {
 	ended  bool           // by the queue
 	buf    []byte         // the chunk handed out
 	spent  []*backend     // where the answer broke off
-	late   []*backend     // of them those that are not asked again
+	late   []*backend     // of them those that are not asked again: they were silent, or it broke off there twice
 	times  int            // that the answer went on
 	barred bool           // a provider's filter has refused it
 	err    error          // of every further Next
@@ -171,10 +171,10 @@ func (r *relay) open() (context.Context, bool) {
 
 // note keeps what an attempt that is over has used, and where it was.
 func (r *relay) note(s *stream) {
-	r.spent = append(r.spent, s.backend)
-	if s.fault.settled {
+	if s.fault.settled || was(r.spent, s.backend) {
 		r.late = append(r.late, s.backend)
 	}
+	r.spent = append(r.spent, s.backend)
 	o := &r.call.Outcome
 	if r.seam != nil {
 		r.merge()

@@ -52,11 +52,6 @@ func (r row) run(t *testing.T) {
 	v.settled()
 }
 
-// What the rows that are pending wait for.
-const (
-	untilContinued = "continuation is not built yet"
-)
-
 // longest is as long as any caller waits, so that a fault that is not dealt with shows within a run.
 const longest = 50 * time.Second
 
@@ -158,19 +153,17 @@ func TestFaultWall(t *testing.T) {
 	})
 	for _, kind := range []string{"openai", "vllm", "sglang"} {
 		rows = append(rows, row{
-			name:    "S08 cut after 40 of 60 tokens, " + kind,
-			pending: untilContinued,
-			kind:    kind,
-			main:    at(40, cut),
+			name: "S08 cut after 40 of 60 tokens, " + kind,
+			kind: kind,
+			main: at(40, cut),
 			judge: func(v *view) {
 				v.complete()
 				v.asksAtMost(3, 1)
 			},
 		}, row{
-			name:    "S08 cut after 40 of 60 tokens once, " + kind,
-			pending: untilContinued,
-			kind:    kind,
-			main:    inTurn(at(40, cut), well),
+			name: "S08 cut after 40 of 60 tokens once, " + kind,
+			kind: kind,
+			main: inTurn(at(40, cut), well),
 			judge: func(v *view) {
 				v.complete()
 				v.asksAtMost(2, 1)
@@ -187,9 +180,8 @@ func TestFaultWall(t *testing.T) {
 		})
 	}
 	rows = append(rows, row{
-		name:    "S08 cut after 40 of 60 tokens by a reset",
-		pending: untilContinued,
-		main:    at(40, broken),
+		name: "S08 cut after 40 of 60 tokens by a reset",
+		main: at(40, broken),
 		judge: func(v *view) {
 			v.complete()
 			v.asksAtMost(3, 1)
