@@ -131,6 +131,23 @@ func (p *Patch) Apply(dst, body []byte) ([]byte, error) {
 	return append(dst, body[from:]...), nil
 }
 
+// Within calls f with what stands in the place of body's bytes at when the changes are applied, piece by piece.
+// Members that are set or dropped are left as they were.
+func (p *Patch) Within(body []byte, at Span, f func(piece []byte)) {
+	p.work = append(p.work[:0], p.splices...)
+	slices.SortStableFunc(p.work, func(a, b splice) int { return cmp.Compare(a.at.Start, b.at.Start) })
+	from := at.Start
+	for _, s := range p.work {
+		if s.at.Start < from || s.at.End > at.End {
+			continue
+		}
+		f(body[from:s.at.Start])
+		f(p.buf[s.put.Start:s.put.End])
+		from = s.at.End
+	}
+	f(body[from:at.End])
+}
+
 // cut turns each run of dropped members into one splice that takes their commas along.
 func (p *Patch) cut() {
 	for i := 0; i < len(p.drops); {

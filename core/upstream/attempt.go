@@ -12,6 +12,7 @@ import (
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
+	"github.com/nexus-gateway/nexus/core/upstream/balance"
 )
 
 // Bounds of what a backend may send.
@@ -25,6 +26,7 @@ const (
 type try struct {
 	pool    *pool
 	backend *backend
+	fresh   int64   // prompt tokens that it has yet to read
 	last    bool    // there is nobody else to ask
 	plan    plan    // how the answer may go on elsewhere
 	resume  *resume // takes up an answer that was begun; nil: from the start
@@ -37,7 +39,8 @@ type live struct {
 	pool    *pool
 	backend *backend
 	sent    time.Time
-	end     func(error) // of its span
+	lease   balance.Lease // on the server's load
+	end     func(error)   // of its span
 }
 
 // attempt sends the call to one backend and returns its reply once the first of it is there, or a fault.
@@ -48,9 +51,11 @@ func (u *Upstream) attempt(ctx context.Context, c *pipeline.Call, t try) (*llm.R
 		return nil, &fault{refusal: broken("the request could not be prepared", err)}
 	}
 	l := &live{u: u, call: c, pool: t.pool, backend: t.backend, sent: time.Now()}
+	l.lease.Begin(t.backend.peer.replica, t.fresh)
 	ctx = l.begin(ctx)
 	w := newWatch(ctx, t.timeouts(c), t.backend.peer.wire)
 	reply, f := l.exchange(o, w)
+	l.lease.First()
 	u.judge(ctx, c, t.backend, t.pool, f)
 	if f != nil {
 		l.done(f.refusal)
@@ -63,7 +68,6 @@ func (l *live) begin(ctx context.Context) context.Context {
 	o := &l.call.Outcome
 	o.Backend, o.Pool, o.Sent = l.backend.name, l.pool.name, l.sent
 	o.Attempts++
-	l.backend.peer.inflight.Add(1)
 	if l.u.trace != nil {
 		ctx, l.end = l.u.trace(ctx, l.call, l.backend.name)
 	}
@@ -72,7 +76,7 @@ func (l *live) begin(ctx context.Context) context.Context {
 
 // done is called once, when the attempt is over.
 func (l *live) done(err error) {
-	l.backend.peer.inflight.Add(-1)
+	l.lease.End()
 	if l.end != nil {
 		l.end(err)
 	}

@@ -34,6 +34,7 @@ type BackendConfig struct {
 
 	Discovery DiscoveryConfig `yaml:"discovery" doc:"Whether the url stands for one server or for all that its name leads to."`
 	Health    HealthConfig    `yaml:"health" doc:"When the backend is taken out of traffic and how it comes back."`
+	Load      LoadConfig      `yaml:"load" doc:"How the engine is asked for its load, for balancing and policies."`
 	Price     PriceConfig     `yaml:"price" doc:"What tokens cost there, for policies; the unit is yours."`
 }
 
@@ -42,6 +43,9 @@ type PoolConfig struct {
 	Models   []string           `yaml:"models" doc:"Model names that callers may ask this pool for; a trailing * is wild."`
 	Backends []string           `yaml:"backends" doc:"Ids of the backends."`
 	Model    string             `yaml:"model" doc:"Model name sent to the backends; empty: the one the caller asked for."`
+	Balance  string             `yaml:"balance" default:"auto" enum:"auto,round-robin,weighted,least-inflight,least-load,prefix,session" doc:"How a backend is chosen. auto: prefix for calls that generate, else least-inflight. round-robin: in turn. weighted: by weight alone. least-inflight: the better of two drawn by weight. least-load: by what the engines tell of themselves. prefix: where the prompt's beginning was sent before, until that backend is saturated. session: one backend for a session, within a bound."`
+	Prefix   PrefixConfig       `yaml:"prefix" doc:"Settings of the balancing called prefix."`
+	Session  SessionConfig      `yaml:"session" doc:"Settings of the balancing called session."`
 	Timeouts TimeoutsConfig     `yaml:"timeouts" doc:"How long each phase of a call may last."`
 	Panic    int                `yaml:"panic_threshold" default:"50" doc:"Per cent of the backends above which, when they are out, health is ignored rather than the rest overrun; those where nobody listens, or that say themselves that they are ill, are still not asked. 0: never."`
 	Retry    RetryConfig        `yaml:"retry" doc:"What is tried again before anything of an answer has been handed out."`
@@ -101,6 +105,7 @@ func (b BackendConfig) validate(p setting.Problems) {
 	}
 	b.Health.validate(p.In("health"), b.Kind)
 	b.Discovery.validate(p.In("discovery"))
+	b.Load.validate(p.In("load"))
 	b.Price.validate(p.In("price"))
 }
 
@@ -129,6 +134,8 @@ func (pool PoolConfig) validate(p setting.Problems, backends map[string]BackendC
 	if pool.Panic < 0 || pool.Panic > 100 {
 		p.Addf("panic_threshold", "%d is no percentage: write 0 to 100", pool.Panic)
 	}
+	pool.Prefix.validate(p.In("prefix"))
+	pool.Session.validate(p.In("session"))
 	pool.Timeouts.validate(p.In("timeouts"))
 	pool.Retry.validate(p.In("retry"))
 	pool.Continue.validate(p.In("continuation"))

@@ -202,7 +202,7 @@ func (r *relay) elsewhere(ctx context.Context) bool {
 	ask := func(same bool, not []*backend) (took bool) {
 		for _, p := range r.near() {
 			for (p.sent(r.call) == model) == same && tries < mostTries && !r.barred && ctx.Err() == nil {
-				b, _ := p.pick(time.Now(), p.sent(r.call), not...)
+				b := r.pick(p, not)
 				if b == nil {
 					break
 				}
@@ -223,6 +223,14 @@ func (r *relay) elsewhere(ctx context.Context) bool {
 		return true
 	}
 	return ask(false, asked)
+}
+
+// pick chooses a backend that none of not stands for.
+func (r *relay) pick(p *pool, not []*backend) *backend {
+	q := r.u.query(r.call, p)
+	defer q.release()
+	b, _ := p.pick(time.Now(), &q, not...)
+	return b
 }
 
 // near lists the targets, the pool at hand first.
@@ -258,7 +266,7 @@ func (r *relay) at(ctx context.Context, p *pool, b *backend, same bool) bool {
 func (r *relay) ask(ctx context.Context, p *pool, b *backend, f form) (took, unfit bool) {
 	own := *r.call
 	own.Outcome = pipeline.Outcome{Attempts: r.call.Outcome.Attempts}
-	t := try{pool: p, backend: b, plan: r.plan, resume: &resume{f, r.keep, r.generated()}}
+	t := try{pool: p, backend: b, fresh: promptTokens(r.call.Request), plan: r.plan, resume: &resume{f, r.keep, r.generated()}}
 	t.last = !p.spare(time.Now(), p.sent(r.call), r.spent, b)
 	reply, fault := r.u.attempt(ctx, &own, t)
 	r.call.Outcome.Attempts = own.Outcome.Attempts

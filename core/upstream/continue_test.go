@@ -179,5 +179,5 @@ func goesOn(t *testing.T, kind string, route llm.Endpoint, body, fault string) {
 	if bad.Stats().Requests != 2 || good.Stats().Requests != 2 {
 		t.Errorf("%s: %d and %d requests, want 2 each", fault, bad.Stats().Requests, good.Stats().Requests)
 	}
-	waitUntil(t, func() bool { return inflight(u) == 0 && u.pools[1].members()[0].peer.inflight.Load() == 0 })
+	waitUntil(t, func() bool { return inflight(u) == 0 && u.pools[1].members()[0].peer.replica.Active() == 0 })
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/nexus-gateway/nexus/core/upstream/balance"
 )
 
 // A Fleet keeps what must survive a reload: connections to backends and what is known of their health,
@@ -21,12 +23,13 @@ type Fleet struct {
 
 	count    *Metrics // while it runs
 	pulse    pulse
-	editions atomic.Uint64 // counts changes of what servers list
+	editions atomic.Uint64  // counts changes of what servers list
+	index    *balance.Index // which servers were sent which prompts
 }
 
 // NewFleet returns an empty fleet. Until it runs it asks no server and looks up no name.
 func NewFleet() *Fleet {
-	return &Fleet{peers: make(map[peerKey]*peer), sites: make(map[siteKey]*site)}
+	return &Fleet{peers: make(map[peerKey]*peer), sites: make(map[siteKey]*site), index: balance.NewIndex(balance.DefaultIndex)}
 }
 
 // Run asks the servers how they are and looks up names until ctx ends, and returns when all of that is over.
@@ -114,16 +117,16 @@ type peerKey struct {
 
 // A peer is one server with its connections and health.
 type peer struct {
-	key      peerKey
-	holders  []*terms // of each configuration that has it, the newest last; guarded by Fleet.mu
-	stop     func()   // ends its examination; guarded by Fleet.mu
-	inForce  atomic.Pointer[terms]
-	changed  chan struct{} // other terms are in force
-	wire     *wire
-	inflight atomic.Int64
-	health   health
-	models   atomic.Pointer[models] // nil: unknown
-	renders  atomic.Bool            // it renders the prompt itself, whatever tokens it is given
+	key     peerKey
+	holders []*terms // of each configuration that has it, the newest last; guarded by Fleet.mu
+	stop    func()   // ends its examination; guarded by Fleet.mu
+	inForce atomic.Pointer[terms]
+	changed chan struct{} // other terms are in force
+	wire    *wire
+	replica *balance.Replica // its load
+	health  health
+	models  atomic.Pointer[models] // nil: unknown
+	renders atomic.Bool            // it renders the prompt itself, whatever tokens it is given
 }
 
 // terms are what a configuration says of how a peer is reached and treated.
@@ -158,7 +161,7 @@ func (f *Fleet) hold(id string, u *url.URL, dial string, t *terms) (_ *peer, fre
 	key := peerKey{id, u.Scheme + "://" + u.Host, dial, t.link.print}
 	p := f.peers[key]
 	if p == nil {
-		p, fresh = &peer{key: key, wire: newWire(u, dial, t.link), changed: make(chan struct{}, 1)}, true
+		p, fresh = &peer{key: key, wire: newWire(u, dial, t.link), replica: balance.NewReplica(key.origin + "/" + dial), changed: make(chan struct{}, 1)}, true
 		f.peers[key] = p
 	}
 	p.holders = append(p.holders, t)
@@ -186,6 +189,7 @@ func (f *Fleet) release(p *peer, t *terms) {
 		p.stop()
 	}
 	p.wire.close()
+	f.index.Remove(p.replica)
 }
 
 // agree puts terms in force.

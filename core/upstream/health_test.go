@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nexus-gateway/nexus/core/upstream/balance"
 )
 
 // usualHealth are the defaults of the configuration.
@@ -213,10 +215,10 @@ func TestHealthHammer(t *testing.T) {
 
 // pooled is a pool of n servers without an Upstream round it.
 func pooled(n int, panicAt int) *pool {
-	p := &pool{name: "p", panicAt: panicAt, editions: new(atomic.Uint64)}
+	p := &pool{name: "p", panicAt: panicAt, editions: new(atomic.Uint64), balance: newBalancer(PoolConfig{Balance: "least-inflight"}, NewFleet(), nil)}
 	var members []*backend
 	for i := range n {
-		b := &backend{id: string(rune('a' + i)), name: "x", weight: 1, peer: new(peer)}
+		b := &backend{id: string(rune('a' + i)), name: "x", weight: 1, peer: &peer{replica: balance.NewReplica(string(rune('a' + i)))}}
 		b.peer.health.agree(usualHealth)
 		members = append(members, b)
 	}
@@ -299,13 +301,13 @@ func TestPickTriesTheOneWhoseTurnItIs(t *testing.T) {
 	one := p.members()[0]
 	one.out(now, causeAnswer)
 	later := now.Add(1100 * time.Millisecond)
-	if b, _ := p.pick(later, "m", p.members()[1]); b != p.members()[2] {
+	if b, _ := p.pick(later, &query{model: "m"}, p.members()[1]); b != p.members()[2] {
 		t.Errorf("a failed call went to %s", b.id)
 	}
-	if b, _ := p.pick(later, "m"); b != one {
+	if b, _ := p.pick(later, &query{model: "m"}); b != one {
 		t.Errorf("picked %s", b.id)
 	}
-	if b, _ := p.pick(later, "m"); b == one {
+	if b, _ := p.pick(later, &query{model: "m"}); b == one {
 		t.Error("picked twice")
 	}
 }
@@ -317,10 +319,10 @@ func TestSlowStartTakesLess(t *testing.T) {
 	one, two := p.members()[0], p.members()[1]
 	one.peer.health.join(now)
 	for range 100 {
-		b, _ := p.pick(now, "m")
-		b.peer.inflight.Add(1)
+		b, _ := p.pick(now, &query{model: "m"})
+		new(balance.Lease).Begin(b.peer.replica, 0)
 	}
-	if a, b := one.peer.inflight.Load(), two.peer.inflight.Load(); a < 5 || a > 12 {
+	if a, b := one.peer.replica.Active(), two.peer.replica.Active(); a < 5 || a > 12 {
 		t.Errorf("%d and %d of 100 calls, want a tenth", a, b)
 	}
 }

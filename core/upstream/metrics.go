@@ -13,6 +13,7 @@ type Metrics struct {
 	probes    *prometheus.CounterVec
 	lookups   *prometheus.CounterVec
 	resumes   *prometheus.CounterVec
+	prompts   *prometheus.CounterVec
 }
 
 // NewMetrics registers the counters with r.
@@ -42,8 +43,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_upstream_lookups_total", Help: "Lookups of a backend's name by what came of them.",
 		}, []string{"backend", "outcome"}),
+		prompts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_prompt_tokens_total", Help: "Prompt tokens of calls balanced by prefix, estimated: held where the server was sent them before, else new.",
+		}, []string{"pool", "prefix"}),
 	}
-	r.MustRegister(m.attempts, m.ejections, m.probes, m.lookups, m.retries, m.timeouts, m.fallbacks, m.resumes)
+	r.MustRegister(m.attempts, m.ejections, m.probes, m.lookups, m.retries, m.timeouts, m.fallbacks, m.resumes, m.prompts)
 	return m
 }
 
@@ -66,6 +70,12 @@ func (m *Metrics) continued(backend string, f form, outcome string) {
 
 func (m *Metrics) probe(backend, probe, outcome string) {
 	m.probes.WithLabelValues(backend, probe, outcome).Inc()
+}
+
+// prompt counts a prompt by what the server it went to was sent before.
+func (m *Metrics) prompt(pool string, held, fresh int64) {
+	m.prompts.WithLabelValues(pool, "held").Add(float64(held))
+	m.prompts.WithLabelValues(pool, "new").Add(float64(fresh))
 }
 
 func (m *Metrics) lookup(backend, outcome string) {

@@ -20,7 +20,7 @@ type pool struct {
 	retry    RetryConfig
 	retries  budget
 	goOn     ContinuationConfig
-	turn     atomic.Uint64
+	balance  balancer
 
 	sources  []*source
 	live     atomic.Pointer[[]*backend]
@@ -69,28 +69,17 @@ func (p *pool) serves(model string) bool {
 	return false
 }
 
-// pick takes the backend with the fewest calls in flight for its weight that may be asked for model, but none
-// of tried. One whose turn it is to be tried again goes first, unless the call has failed before. With none to
-// be had it returns nil and how long until one may be.
-func (p *pool) pick(now time.Time, model string, tried ...*backend) (*backend, time.Duration) {
+// pick takes the backend that the pool's balancing chooses among those that may be asked, but none of tried. One
+// whose turn it is to be tried again goes first, unless the call has failed before. With none to be had it returns
+// nil and how long until one may be.
+func (p *pool) pick(now time.Time, q *query, tried ...*backend) (*backend, time.Duration) {
 	var room [64]candidate
-	all, due, wait := p.candidates(now, model, tried, room[:0])
+	all, due, wait := p.candidates(now, q.model, tried, room[:0])
 	if due != nil && (len(tried) == 0 || len(all) == 0) && due.peer.health.take(now) {
-		return due, 0
+		all = append(all[:0], candidate{due, full})
 	}
-	return p.least(all), wait
-}
-
-func (p *pool) least(all []candidate) *backend {
-	var best *backend
-	var bestLoad int64
-	start := int(p.turn.Add(1) % uint64(max(len(all), 1)))
-	for i := range all {
-		c := all[(start+i)%len(all)]
-		load := (c.peer.inflight.Load() + 1) * 1_000_000 / (c.weight * c.share)
-		if best == nil || load < bestLoad {
-			best, bestLoad = c.backend, load
-		}
+	if len(all) == 0 {
+		return nil, wait
 	}
-	return best
+	return p.balance.choose(now, q, p, all), wait
 }

@@ -93,7 +93,7 @@ func chunked(text string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(text),
 func eventText(payload string) string { return "data: " + payload + "\n\n" }
 
 // inflight is how many calls the first backend is thought to be working on.
-func inflight(u *Upstream) int64 { return u.pools[0].members()[0].peer.inflight.Load() }
+func inflight(u *Upstream) int64 { return u.pools[0].members()[0].peer.replica.Active() }
 
 // ask makes one call and reads its answer.
 func ask(t *testing.T, u *Upstream, body string) (status int, text string, err error) {

@@ -353,7 +353,7 @@ func TestLeavingWhileAnAnswerGoesOn(t *testing.T) {
 			_ = reply.Stream.Close()
 			cancel()
 			waitUntil(t, func() bool { return good.closed.Load() == good.conns.Load() })
-			waitUntil(t, func() bool { return inflight(u) == 0 && u.pools[1].members()[0].peer.inflight.Load() == 0 })
+			waitUntil(t, func() bool { return inflight(u) == 0 && u.pools[1].members()[0].peer.replica.Active() == 0 })
 			_ = u.Close()
 			waitUntil(t, func() bool { return runtime.NumGoroutine() <= before+4 }) // the two listeners'
 			if h := &u.fleet.peers; len(*h) != 0 {

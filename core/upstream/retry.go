@@ -56,7 +56,7 @@ func (t *tries) answer(ctx context.Context) (*llm.Reply, *fault) {
 // A round is a call's attempts in one pool.
 type round struct {
 	pool  *pool
-	model string // as the pool asks for it
+	query query
 	tried []*backend
 	count int       // attempts
 	again int       // of them at a backend that was asked before
@@ -65,15 +65,16 @@ type round struct {
 
 // ask tries the i-th target: a backend that was not asked yet first, then one that was, after a pause.
 func (t *tries) ask(ctx context.Context, i int) (*llm.Reply, *fault) {
-	r := round{pool: t.pools[i], model: t.pools[i].sent(t.call), tried: t.spent}
+	r := round{pool: t.pools[i], query: t.u.query(t.call, t.pools[i]), tried: t.spent}
+	defer r.query.release()
 	r.pool.retries.earn()
-	b, wait := r.pool.pick(time.Now(), r.model, r.tried...)
+	b, wait := r.pool.pick(time.Now(), &r.query, r.tried...)
 	if b == nil {
 		return nil, unavailable(r.pool, wait)
 	}
 	for {
 		r.count++
-		reply, f := t.u.attempt(ctx, t.call, try{pool: r.pool, backend: b, last: !t.others(i, &r, b), plan: t.plan})
+		reply, f := t.u.attempt(ctx, t.call, try{pool: r.pool, backend: b, fresh: r.query.fresh, last: !t.others(i, &r, b), plan: t.plan})
 		if f == nil {
 			return reply, nil
 		}
@@ -106,8 +107,8 @@ func (t *tries) next(ctx context.Context, r *round, f *fault) *backend {
 		return nil
 	}
 	now := time.Now()
-	fresh := r.pool.spare(now, r.model, r.tried, nil)
-	if !fresh && !r.pool.spare(now, r.model, t.spent, nil) {
+	fresh := r.pool.spare(now, r.query.model, r.tried, nil)
+	if !fresh && !r.pool.spare(now, r.query.model, t.spent, nil) {
 		return nil
 	}
 	if !f.unsent && !f.died && !r.pool.retries.spend(now) {
@@ -115,7 +116,7 @@ func (t *tries) next(ctx context.Context, r *round, f *fault) *backend {
 		return nil
 	}
 	if fresh {
-		if b, _ := r.pool.pick(now, r.model, r.tried...); b != nil {
+		if b, _ := r.pool.pick(now, &r.query, r.tried...); b != nil {
 			t.u.count.retry(r.pool.name, "elsewhere")
 			return b
 		}
@@ -123,7 +124,7 @@ func (t *tries) next(ctx context.Context, r *round, f *fault) *backend {
 	if !r.pause(ctx, now) {
 		return nil
 	}
-	b, _ := r.pool.pick(time.Now(), r.model, t.spent...)
+	b, _ := r.pool.pick(time.Now(), &r.query, t.spent...)
 	if b != nil {
 		t.u.count.retry(r.pool.name, "again")
 	}
@@ -157,7 +158,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // others reports whether anybody besides b could still be asked.
 func (t *tries) others(i int, r *round, b *backend) bool {
 	now := time.Now()
-	if r.count < r.pool.retry.Attempts && r.pool.spare(now, r.model, r.tried, b) {
+	if r.count < r.pool.retry.Attempts && r.pool.spare(now, r.query.model, r.tried, b) {
 		return true
 	}
 	for _, p := range t.pools[i+1:] {

@@ -34,7 +34,7 @@ func (s *source) state(p *pool, now time.Time) State {
 			continue
 		}
 		out.Healthy = out.Healthy || b.peer.health.share(now) > 0
-		out.InFlight += b.peer.inflight.Load()
+		out.InFlight += b.peer.replica.Active()
 		if m := b.peer.health.firstTokenMedian(); m > 0 && (out.FirstToken == 0 || m < out.FirstToken) {
 			out.FirstToken = m
 		}
@@ -90,7 +90,7 @@ func (b *backend) replica(now time.Time) Replica {
 	out := Replica{
 		ID: b.id, Backend: b.name, Kind: b.kind, URL: b.base.String(), Address: b.peer.key.dial,
 		Healthy: b.peer.health.share(now) > 0, State: s.state, Cause: string(s.cause), Until: s.until,
-		InFlight: b.peer.inflight.Load(), FirstToken: b.peer.health.firstTokenMedian(),
+		InFlight: b.peer.replica.Active(), FirstToken: b.peer.health.firstTokenMedian(),
 	}
 	if m := b.peer.models.Load(); m != nil {
 		out.Models = m.names()

@@ -34,6 +34,7 @@ func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upst
 	out := newEgress(cfg.Egress)
 	for name, pc := range cfg.Pools {
 		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, retry: pc.Retry, goOn: pc.Continue, editions: &fleet.editions}
+		p.balance = newBalancer(pc, fleet, count)
 		p.retries.set(pc.Retry.Share, pc.Retry.Floor)
 		u.pools = append(u.pools, p)
 		for _, id := range pc.Backends {

@@ -50,6 +50,7 @@ type hold struct {
 type shelf struct {
 	newest, oldest *hold
 	blocks, runs   int
+	gone           bool // nothing is put here any more
 }
 
 // depths sets the depth of each candidate: how many of blocks it holds, from the first on.
@@ -113,6 +114,9 @@ func (x *Index) Add(blocks []uint64, r *Replica) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if r.gone {
+		return
+	}
 	x.path = x.path[:0]
 	for n := 0; n < len(blocks); {
 		found := x.runs[blocks[n]]
@@ -132,10 +136,11 @@ func (x *Index) Add(blocks []uint64, r *Replica) {
 	}
 }
 
-// Remove forgets all that r holds.
+// Remove forgets all that r holds, for good: calls that are still on their way there add nothing.
 func (x *Index) Remove(r *Replica) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	r.gone = true
 	for r.oldest != nil {
 		x.drop(r.oldest)
 	}

@@ -103,6 +103,7 @@ func TestIndexForgetsTheEndsOfOldPromptsFirst(t *testing.T) {
 	}
 	x.Remove(set[0].Replica)
 	x.Remove(set[1].Replica)
+	x.Add([]uint64{1, 2}, set[1].Replica) // a call that was on its way
 	if len(x.runs) != 0 || set[0].blocks != 0 || set[0].runs != 0 {
 		t.Errorf("%d runs are left of replicas that are gone", len(x.runs))
 	}

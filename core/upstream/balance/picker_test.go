@@ -13,9 +13,9 @@ func alone(make func(balance.Dice) balance.Picker) balancetest.Maker {
 	return func(d balance.Dice) (balance.Picker, func(*balance.Query, *balance.Replica)) { return make(d), nil }
 }
 
-func prefix(d balance.Dice) (balance.Picker, func(*balance.Query, *balance.Replica)) {
+func prefix(balance.Dice) (balance.Picker, func(*balance.Query, *balance.Replica)) {
 	index := balance.NewIndex(balance.DefaultIndex)
-	return balance.NewPrefix(index, balance.DefaultPrefix, d), func(q *balance.Query, r *balance.Replica) { index.Add(q.Blocks, r) }
+	return balance.NewPrefix(index, balance.DefaultPrefix), func(q *balance.Query, r *balance.Replica) { index.Add(q.Blocks, r) }
 }
 
 var makers = []struct {
@@ -294,7 +294,7 @@ func BenchmarkPrompt(b *testing.B) {
 		}
 	}
 	index := balance.NewIndex(balance.DefaultIndex)
-	p := balance.NewPrefix(index, balance.DefaultPrefix, nil)
+	p := balance.NewPrefix(index, balance.DefaultPrefix)
 	set := balancetest.Set(replicas)
 	var chain balance.Chain
 	for i, prompt := range prompts {

@@ -1,5 +1,7 @@
 package balance
 
+import "sync/atomic"
+
 // A Prefix sends a call where its prompt's beginning was sent before, until that replica is saturated: "sticky
 // until saturated". Replicas that enough of the prompt was sent to are preferred to all others, unless the backlog
 // of prompt tokens there exceeds another's by the release and what reading again would cost. Among those preferred,
@@ -9,7 +11,7 @@ package balance
 type Prefix struct {
 	index *Index
 	o     PrefixOptions
-	dice  Dice
+	turn  atomic.Uint64
 }
 
 // PrefixOptions are a Prefix's settings.
@@ -25,7 +27,7 @@ type PrefixOptions struct {
 var DefaultPrefix = PrefixOptions{Hit: 0.5, Release: 8000, Running: 256, Slack: 4096}
 
 // NewPrefix makes a Prefix over index, to which its caller adds the calls that are sent.
-func NewPrefix(index *Index, o PrefixOptions, d Dice) *Prefix { return &Prefix{index, o, d} }
+func NewPrefix(index *Index, o PrefixOptions) *Prefix { return &Prefix{index: index, o: o} }
 
 func (p *Prefix) Pick(q *Query, set []Candidate) (int, int64) {
 	p.index.depths(q.Blocks, set)
@@ -33,11 +35,8 @@ func (p *Prefix) Pick(q *Query, set []Candidate) (int, int64) {
 	if least < 0 {
 		return -1, 0
 	}
-	limit, key := set[least].cost, uint64(p.dice.below(1<<62))
+	limit := set[least].cost
 	depth := deepest(set)
-	if len(q.Blocks) > 0 {
-		key = q.Blocks[min(depth, len(q.Blocks)-1)]
-	}
 	switch {
 	case preferred:
 	case depth == 0:
@@ -45,8 +44,26 @@ func (p *Prefix) Pick(q *Query, set []Candidate) (int, int64) {
 	default:
 		limit += float64(p.o.Slack) / Whole
 	}
-	place := rendezvous(key, set, func(c *Candidate) bool { return c.cost <= limit && (!preferred || p.holds(q, c)) })
+	fits := func(c *Candidate) bool { return c.cost <= limit && (!preferred || p.holds(q, c)) }
+	place := -1
+	if n := len(q.Blocks); n > 0 {
+		place = rendezvous(q.Blocks[min(depth, n-1)], set, fits)
+	} else {
+		place = p.inTurn(set, fits)
+	}
 	return place, cached(q, &set[place])
+}
+
+// inTurn chooses for a prompt that is too short to be known by.
+func (p *Prefix) inTurn(set []Candidate, fits func(*Candidate) bool) int {
+	start := p.turn.Add(1)
+	for i := range set {
+		place := int((start + uint64(i)) % uint64(len(set)))
+		if c := &set[place]; c.weight() > 0 && fits(c) {
+			return place
+		}
+	}
+	return -1
 }
 
 // coldSlack divides the slack for a prompt that has nothing in common with any other: most such prompts come once,

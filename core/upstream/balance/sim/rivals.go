@@ -32,9 +32,9 @@ func Algorithms() []Algorithm {
 
 // Prefix is ours with the settings o.
 func Prefix(name string, o balance.PrefixOptions) Algorithm {
-	return Algorithm{Name: name, New: func(d balance.Dice) (balance.Picker, func(*balance.Query, *balance.Replica)) {
+	return Algorithm{Name: name, New: func(balance.Dice) (balance.Picker, func(*balance.Query, *balance.Replica)) {
 		index := balance.NewIndex(balance.DefaultIndex)
-		return balance.NewPrefix(index, o, d), func(q *balance.Query, r *balance.Replica) { index.Add(q.Blocks, r) }
+		return balance.NewPrefix(index, o), func(q *balance.Query, r *balance.Replica) { index.Add(q.Blocks, r) }
 	}}
 }
 
