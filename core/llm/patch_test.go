@@ -258,3 +258,27 @@ func TestPatchAllocatesNothing(t *testing.T) {
 		t.Errorf("got %v allocations", n)
 	}
 }
+
+// What Within yields is what Apply writes in that place.
+func TestWithinIsApplyInPart(t *testing.T) {
+	body := []byte(`{"a":"one two","b":"three four"}`)
+	var p Patch
+	p.Replace(Span{26, 30}, []byte("4"))
+	p.Replace(Span{6, 9}, []byte("1"))
+	p.Replace(Span{20, 20}, []byte("~"))
+	for _, tt := range []struct {
+		at   Span
+		want string
+	}{
+		{Span{0, len(body)}, `{"a":"1 two","b":"~three 4"}`},
+		{Span{5, 14}, `"1 two"`},
+		{Span{19, 31}, `"~three 4"`},
+		{Span{10, 13}, `two`},
+	} {
+		got := ""
+		p.Within(body, tt.at, func(piece []byte) { got += string(piece) })
+		if got != tt.want {
+			t.Errorf("%v: got %s, want %s", tt.at, got, tt.want)
+		}
+	}
+}
