@@ -70,7 +70,7 @@ func answered(t *testing.T, u *Upstream, c *pipeline.Call) string {
 func TestConversationsStay(t *testing.T) {
 	u, _ := several(t, 4, PoolConfig{Balance: "auto"})
 	homes := make(map[string]int)
-	for i := range 24 {
+	for i := range 60 {
 		name := fmt.Sprint("conversation ", i)
 		home := answered(t, u, newCall(t, llm.Chat, turns(name, 1)))
 		homes[home]++
@@ -81,7 +81,7 @@ func TestConversationsStay(t *testing.T) {
 		}
 	}
 	if len(homes) != 4 {
-		t.Errorf("24 conversations went to %v", homes)
+		t.Errorf("60 conversations went to %v", homes)
 	}
 	for _, b := range u.pools[0].members() {
 		if b.peer.replica.Active() != 0 || b.peer.replica.Uncached() != 0 {
@@ -120,7 +120,7 @@ func TestSessions(t *testing.T) {
 		t.Run(tt.key, func(t *testing.T) {
 			u, _ := several(t, 4, PoolConfig{Balance: "session", Session: SessionConfig{Key: tt.key, Bound: 1.25}})
 			homes := make(map[string]int)
-			for i := range 24 {
+			for i := range 60 {
 				name := fmt.Sprint("session ", i)
 				home := ""
 				for n := 1; n <= 3; n++ {
@@ -141,7 +141,7 @@ func TestSessions(t *testing.T) {
 				}
 			}
 			if len(homes) != 4 {
-				t.Errorf("24 sessions went to %v", homes)
+				t.Errorf("60 sessions went to %v", homes)
 			}
 		})
 	}
