@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 
@@ -111,7 +112,7 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 		return nil, err
 	}
 	pools := f.poolSet()
-	if errs := append(checkPools(modules, pools), lintDefault(modules)...); len(errs) > 0 {
+	if errs := slices.Concat(checkPools(modules, pools), lintDefault(modules), lintGrowth(modules)); len(errs) > 0 {
 		return nil, errs.sorted()
 	}
 	compiler := newCompiler(loose)

@@ -3,7 +3,10 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,8 +16,16 @@ import (
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
-// slack is what a busy machine adds to twice the deadline.
+// slack is what the collector of garbage and other goroutines of the test may use beside an evaluation.
 const slack = 60 * time.Millisecond
+
+// spent is the processor time that f takes, or the time on the clock if that is less: on a busy machine it is more,
+// and says nothing of f.
+func spent(f func()) time.Duration {
+	start, begun := time.Now(), processTime()
+	f()
+	return min(time.Since(start), processTime()-begun)
+}
 
 // settle waits until no evaluation is adrift, so that one test does not slow the next.
 func settle(t *testing.T, limit time.Duration) time.Duration {
@@ -42,26 +53,6 @@ func within(t *testing.T, what string, limit time.Duration, f func() time.Durati
 	t.Errorf("%s: took %v, want at most %v", what, took, limit)
 }
 
-// doubling is an array of two of the one before, n times over.
-func doubling(name string, n int) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "_%s0 := [0, 0]\n\n", name)
-	for i := range n {
-		fmt.Fprintf(&b, "_%s%d := [_%s%d, _%s%d]\n\n", name, i+1, name, i, name, i)
-	}
-	return b.String()
-}
-
-// concatenated is an array that doubles its length n times.
-func concatenated(n int) string {
-	var b strings.Builder
-	b.WriteString("_c0 := [0, 1, 2, 3]\n\n")
-	for i := range n {
-		fmt.Fprintf(&b, "_c%d := array.concat(_c%d, _c%d)\n\n", i+1, i, i)
-	}
-	return b.String()
-}
-
 func longText(n int) string {
 	var b strings.Builder
 	b.WriteString("_t0 := \"aaaaaaaaaaaaaaaa\"\n\n")
@@ -78,26 +69,34 @@ func TestHostilePoliciesEnd(t *testing.T) {
 		{"quadratic join", head + "a := {} if count({[x, y] | some x in numbers.range(1, 30000); some y in numbers.range(1, 30000); x * y == 7}) > 99"},
 		{"cubic every", head + "a := {} if every x in numbers.range(1, 1000) { every y in numbers.range(1, 1000) { every z in numbers.range(1, 1000) { x + y + z > 0 } } }"},
 		{"range", head + "a := {} if count(numbers.range(1, 1000000000)) > 1"},
-		{"array doubling", head + concatenated(40) + "a := {} if count(_c40) > 1"},
 		{"text doubling", head + longText(40) + "a := {} if count(_t40) > 1"},
-		{"regex over long text", head + longText(18) + "a := {} if regex.match(\"(a+)+$\", concat(\"\", [_t18, \"b\"]))"},
-		{"walk", head + doubling("a", 40) + "a := {} if { some v; walk(_a40, [_, v]); v == 7 }"},
+		{"regex over long text", head + longText(11) + "a := {} if every x in numbers.range(1, 100000) { not regex.match(\"(a|b|ab)*c{1,99}$\", sprintf(\"%s%d\", [_t11, x])) }"},
+		{"replace", head + longText(11) + "a := {} if count(replace(_t11, \"a\", _t11)) > 1"},
+		{"strings.replace_n", head + longText(11) + "a := {} if count(strings.replace_n({\"a\": _t11, \"b\": _t11}, _t11)) > 1"},
+		{"regex.replace", head + longText(11) + "a := {} if count(regex.replace(_t11, \"a\", _t11)) > 1"},
+		{"concat with a long text between", head + longText(11) + "a := {} if count(concat(_t11, [\"\" | some x in numbers.range(1, 5000); x > 0])) > 1"},
+		{"sprintf of long texts", head + longText(11) + "a := {} if count(sprintf(\"%v\", [[_t11 | some x in numbers.range(1, 5000); x > 0]])) > 1"},
+		{"sprintf of great width", head + "a := {} if every x in numbers.range(1, 100000) { count(sprintf(\"%999999d\", [x])) > 0 }"},
+		{"encoding", head + chain("x", `"aaaaaaaaaaaaaaaa"`, "hex.encode(§)", 40) + "a := {} if count(_x40) > 1"},
+		{"split", head + longText(11) + "a := {} if count(split(concat(\"\", [_t11, _t11, _t11]), \"\")) == 7"},
+		{"walk", head + "a := {} if { some v; walk([[x, y] | some x in numbers.range(1, 300); some y in numbers.range(1, 300)], [_, v]); v == \"never\" }"},
+		{"in", head + "a := {} if every x in numbers.range(1, 100000) { not {\"a\": x} in data.h.objects; not {\"b\": x} in data.h.object }"},
 		{"power", head + "_p0 := 99999999999\n\n" + power(60) + "a := {} if _p60 > 1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := testConfig()
 			cfg.Deadline = 20 * time.Millisecond
-			s := compile(t, cfg, "a.rego", tt.rego).Stage(Env{})
+			s := compile(t, cfg, "a.rego", tt.rego, "data.json", hostileData()).Stage(Env{})
 			within(t, "decision", 2*cfg.Deadline+slack, func() time.Duration {
-				start := time.Now()
-				_, err := s.Handle(t.Context(), newCall(t, chatBody), passed)
-				took := time.Since(start)
+				var err error
+				c := newCall(t, chatBody)
+				took := spent(func() { _, err = s.Handle(t.Context(), c, passed) })
 				var r *pipeline.Refusal
-				if !errors.As(err, &r) || r.Code != "policy_no_decision" {
-					t.Errorf("got %v, want a timeout", err)
+				if !errors.As(err, &r) || c.Decision.Rule != "on_timeout" && c.Decision.Rule != "on_error" {
+					t.Errorf("got %v, %+v, want no decision", err, c.Decision)
 				}
-				t.Logf("%v, then adrift for %v", took, settle(t, 5*time.Second))
+				t.Logf("%s: %v, then adrift for %v", c.Decision.Rule, took, settle(t, 5*time.Second))
 				return took
 			})
 		})
@@ -112,12 +111,16 @@ func power(n int) string {
 	return b.String()
 }
 
-// Nothing interrupts a builtin that walks a value whose size is exponential. The call ends in time all
-// the same, and when too many such evaluations run, further calls are refused at once.
+// Nothing interrupts a builtin that works on large data. The call ends in time all the same, and when too many such
+// evaluations run, further calls are refused at once.
 func TestEvaluationsAdriftAreBounded(t *testing.T) {
 	cfg := testConfig()
 	cfg.Deadline = 5 * time.Millisecond
-	s := compile(t, cfg, "a.rego", "package nexus.routes\n\n"+doubling("a", 21)+"a := {\"reason\": sprintf(\"%v\", [_a21])}").Stage(Env{})
+	var big strings.Builder
+	for i := range 300_000 {
+		fmt.Fprintf(&big, ",%d", i*7919%300_007)
+	}
+	s := compile(t, cfg, "a.rego", "package nexus.routes\n\na := {} if count(sort(array.concat(data.big, [input.attempt]))) == 1\n", "data.json", `{"big": [0`+big.String()+`]}`).Stage(Env{})
 	for range cap(calls.turns) + 2 {
 		c, start := newCall(t, chatBody), time.Now()
 		_, err := s.Handle(t.Context(), c, passed)
@@ -142,8 +145,8 @@ func TestBuiltinsWithHostileArguments(t *testing.T) {
 	cfg.Deadline = 20 * time.Millisecond
 	data := hostileData()
 	for _, b := range capabilities().Builtins {
-		if b.IsDeprecated() || b.Relation || b.Infix != "" || strings.HasPrefix(b.Name, "internal.") || b.Name == "print" {
-			continue
+		if b.IsDeprecated() || b.Relation || strings.HasPrefix(b.Name, "internal.") || slices.Contains([]string{"print", "eq", "assign"}, b.Name) {
+			continue // not to be called, or, as walk and in, only in a way of their own: see TestHostilePoliciesEnd
 		}
 		var refused error
 		called := 0
@@ -169,12 +172,11 @@ func TestBuiltinsWithHostileArguments(t *testing.T) {
 			}
 			called++
 			s := e.Stage(Env{})
+			c := newCall(t, chatBody)
 			within(t, call+" and what it left behind", 250*time.Millisecond, func() (left time.Duration) {
 				within(t, call, 120*time.Millisecond, func() time.Duration {
-					start := time.Now()
-					_, _ = s.Handle(t.Context(), newCall(t, chatBody), passed)
-					took := time.Since(start)
-					left = settle(t, 30*time.Second)
+					took := spent(func() { _, _ = s.Handle(t.Context(), c, passed) })
+					left = spent(func() { settle(t, 30*time.Second) })
 					return took
 				})
 				return left
@@ -230,6 +232,56 @@ func hostile(t types.Type, size string) string {
 		return hostile(t[map[string]int{"many": 0, "deep": len(t) / 2, "huge": len(t) - 1}[size]], size)
 	}
 	return "data.h.text"
+}
+
+// A policy that some calls make run for ever takes nothing from the others: each of them has its decision.
+func TestHostileCallsHurtNobodyElse(t *testing.T) {
+	cfg := testConfig()
+	cfg.Deadline = 20 * time.Millisecond
+	s := compile(t, cfg, "a.rego", `package nexus.routes
+
+evil := {} if {
+	input.principal.tenant == "evil"
+	count({[x, y] | some x in numbers.range(1, 30000); some y in numbers.range(1, 30000); x * y == 7}) > 99
+}
+
+good := {"reason": input.principal.tenant} if input.principal.tenant != "evil"
+`).Stage(Env{})
+	var evil, good sync.WaitGroup
+	var over, refused atomic.Int64
+	var stop atomic.Bool
+	call := func(tenant string) *pipeline.Call {
+		c := newCall(t, chatBody)
+		c.Principal.Tenant = tenant
+		return c
+	}
+	for range 8 {
+		evil.Go(func() {
+			for !stop.Load() {
+				if _, err := s.Handle(t.Context(), call("evil"), passed); err != nil {
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	for range 4 {
+		good.Go(func() {
+			for range 25 {
+				c := call("good")
+				if _, err := s.Handle(t.Context(), c, passed); err != nil || c.Decision.Rule != "routes.good" {
+					t.Errorf("got %+v, %v", c.Decision, err)
+				}
+				over.Add(1)
+			}
+		})
+	}
+	good.Wait()
+	stop.Store(true)
+	evil.Wait()
+	if refused.Load() == 0 || over.Load() != 100 {
+		t.Errorf("%d evil calls refused, %d good ones decided", refused.Load(), over.Load())
+	}
+	t.Logf("%d evil calls beside 100 good ones", refused.Load())
 }
 
 func TestRemovedListIsComplete(t *testing.T) {
