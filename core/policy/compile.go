@@ -145,6 +145,7 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 const maxErrors = 100 // that one stage of the compiler reports
 
 func newCompiler(loose bool) *ast.Compiler {
+	guard()
 	c := ast.NewCompiler().SetErrorLimit(maxErrors).
 		WithCapabilities(capabilities()).
 		WithDefaultRegoVersion(ast.RegoV1).

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -21,12 +22,13 @@ var growing = map[string]func(args []*ast.Term) int{
 	"urlquery.encode": sizeWritten, "urlquery.encode_object": sizeWritten,
 }
 
-// The guards stand in OPA's own table: no other package of this program uses OPA.
-func init() {
+// guard puts the guards into OPA's own table, once, before the first policy is compiled and so before any is
+// evaluated. No other package of this program uses OPA.
+var guard = sync.OnceFunc(func() {
 	for name, size := range growing {
 		topdown.RegisterBuiltinFunc(name, guarded(name, size, topdown.GetBuiltin(name)))
 	}
-}
+})
 
 func guarded(name string, size func([]*ast.Term) int, builtin topdown.BuiltinFunc) topdown.BuiltinFunc {
 	return func(ctx topdown.BuiltinContext, args []*ast.Term, iter func(*ast.Term) error) error {

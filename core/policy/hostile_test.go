@@ -62,6 +62,12 @@ func longText(n int) string {
 	return b.String()
 }
 
+// unheeding is a policy that no deadline interrupts for some time: one search of a long text.
+func unheeding() string {
+	return "package nexus.routes\n\n" + longText(11) +
+		"a := {\"reason\": \"x\"} if regex.match(\"(a|b|ab)*([ab]|[ac]|aa){1,99}c$\", concat(\"\", [_t11, input.request.model]))\n"
+}
+
 func TestHostilePoliciesEnd(t *testing.T) {
 	head := "package nexus.routes\n\n"
 	tests := []struct{ name, rego string }{
