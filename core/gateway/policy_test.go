@@ -380,3 +380,22 @@ func TestShadowEndToEnd(t *testing.T) {
 		t.Errorf("status after it was turned off: %s", status)
 	}
 }
+
+// With its disk full, or nobody reading it, the decision log loses every line, counts it, and holds up no call.
+func TestDecisionLogThatCannotBeWritten(t *testing.T) {
+	_, url := backend(t)
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("no /dev/full here")
+	}
+	text := strings.Replace(fmt.Sprintf(minimal, url), "{deadline: 1s}", "{deadline: 1s, decision_log: {to: /dev/full}}", 1)
+	_, address, admin := run(t, text)
+	const calls = 50
+	for range calls {
+		if status, _, body := told(t, "http://"+address); status != http.StatusOK {
+			t.Fatalf("got %d %s", status, body)
+		}
+	}
+	waitFor(t, "every missing line to be counted", func() bool {
+		return strings.Contains(get(t, "http://"+admin+"/metrics"), fmt.Sprintf("gateway_policy_log_dropped_total %d\n", calls))
+	})
+}

@@ -178,14 +178,15 @@ func (s *sink) end() {
 	s.nudge()
 }
 
-// stop ends the sink and waits for it. A writer that is still stuck when ctx ends is left behind: nothing can
-// interrupt a write to a pipe that nobody reads.
+// stop ends the sink and waits for it. A writer that is still stuck when ctx ends is left behind, unless closing
+// the file interrupts it, as it does for a named pipe that nobody reads.
 func (s *sink) stop(ctx context.Context) error {
 	s.end()
 	select {
 	case <-s.done:
 		return nil
 	case <-ctx.Done():
+		s.close()
 		return fmt.Errorf("policy: write what is left of the decision log: %w", context.Cause(ctx))
 	}
 }
