@@ -17,6 +17,7 @@ const (
 	maxListing = 1 << 20 // bytes of /v1/models
 	maxListed  = 10_000  // names in it
 	firstProbe = 200 * time.Millisecond
+	soon       = time.Second
 )
 
 // examine asks the peer how it is, and which models it lists, until ctx ends.
@@ -27,14 +28,19 @@ func (p *peer) examine(ctx context.Context, f *Fleet) {
 		t := p.inForce.Load()
 		now := time.Now()
 		if t.health.Path != "" && !now.Before(health) {
-			if p.checkHealth(ctx, t, f) {
+			back, open := p.checkHealth(ctx, t, f)
+			if back {
 				listing = now // it may have come back with others
 			}
-			health = time.Now().Add(jitter(t.health.Interval))
+			health = time.Now().Add(jitter(t.interval(open)))
+		}
+		if p.relist.Swap(false) {
+			listing = now
 		}
 		if t.health.Models == "on" && !now.Before(listing) {
 			p.readModels(ctx, t, f)
 			listing = time.Now().Add(jitter(t.health.ModelsInterval))
+			p.listed.Store(since(time.Now()))
 		}
 		if !p.rest(ctx, t, health, listing) {
 			return
@@ -57,24 +63,40 @@ func (p *peer) rest(ctx context.Context, t *terms, health, listing time.Time) bo
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
-	case <-p.changed:
+	case <-p.woken:
 	}
 	return true
 }
 
-// checkHealth asks for a sign of life, and reports whether the server came back.
-func (p *peer) checkHealth(ctx context.Context, t *terms, f *Fleet) (back bool) {
+// interval is the time to the next question for a sign of life, soon if the last one is still open.
+func (t *terms) interval(open bool) time.Duration {
+	if open && t.kind != "sglang" {
+		return min(t.health.Interval, soon)
+	}
+	return t.health.Interval
+}
+
+// doubt has the server asked soon for its models: it did not know one that it listed.
+func (p *peer) doubt(now time.Time) {
+	if since(now)-p.listed.Load() >= int64(soon) && !p.relist.Swap(true) {
+		p.wake()
+	}
+}
+
+// checkHealth asks for a sign of life. It reports whether the server came back, and whether the question is still
+// open: nobody answered, or the gateway could not ask.
+func (p *peer) checkHealth(ctx context.Context, t *terms, f *Fleet) (back, open bool) {
 	began, sick := time.Now(), p.health.out.Load() == forever
 	status, _, err := p.get(ctx, t, t.health.Path, 0)
 	now := time.Now()
 	if ctx.Err() != nil {
-		return false
+		return false, false
 	}
 	found, outcome := foundWell, "ok"
 	switch {
 	case err != nil && (ours(err) || f.pulse.starved(began, now)):
 		f.count.probe(p.key.backend, "health", "ours")
-		return false
+		return false, true
 	case errors.Is(err, syscall.ECONNREFUSED):
 		found, outcome = foundSick, "refused"
 	case err != nil:
@@ -86,7 +108,7 @@ func (p *peer) checkHealth(ctx context.Context, t *terms, f *Fleet) (back bool) 
 	if p.health.probed(now, began, found) {
 		f.count.ejected(p.key.backend, causeProbe)
 	}
-	return sick && found == foundWell
+	return sick && found == foundWell, found == foundSilent
 }
 
 // readModels learns which models the server lists. One that does not tell may serve anything; one that cannot

@@ -232,6 +232,41 @@ func TestSilentProbes(t *testing.T) {
 	}
 }
 
+// One that was silent once is asked again soon, however long the interval.
+func TestSilenceIsLookedInto(t *testing.T) {
+	b := rawConns(t, func(_ *raw, c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	h := quick()
+	h.Timeout, h.Interval, h.Failures = 200*time.Millisecond, time.Hour, 2
+	u := examined(t, map[string]BackendConfig{"one": {URL: b.url, Health: h}}, PoolConfig{})
+	waitForState(t, u.member("one"), stateOpen)
+}
+
+// A server that does not know a model that it listed has been started with others: it is asked again.
+func TestListingsAreDoubted(t *testing.T) {
+	var listed atomic.Pointer[string]
+	old, now := `{"data":[{"id":"mock"}]}`, `{"data":[{"id":"other"}]}`
+	listed.Store(&old)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/models":
+			_, _ = io.WriteString(w, *listed.Load())
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(s.Close)
+	h := quick()
+	h.Path, h.ModelsInterval = "off", time.Hour
+	u := examined(t, map[string]BackendConfig{"one": {URL: s.URL, Health: h}}, PoolConfig{})
+	waitForModels(t, u.member("one"), "mock")
+	listed.Store(&now)
+	for deadline := time.Now().Add(10 * time.Second); (*u.member("one").peer.models.Load()).names()[0] != "other"; time.Sleep(10 * time.Millisecond) {
+		if _, _, _ = ask(t, u, chat("x", false)); time.Now().After(deadline) {
+			t.Fatal("its models are not read again")
+		}
+	}
+}
+
 // Other terms are in force at once, and those before them again when a configuration is given up.
 func TestTermsOfTheNewestConfiguration(t *testing.T) {
 	s, url := backendAt(t, mock.Options{})

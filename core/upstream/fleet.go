@@ -121,7 +121,9 @@ type peer struct {
 	holders []*terms // of each configuration that has it, the newest last; guarded by Fleet.mu
 	stop    func()   // ends its examination; guarded by Fleet.mu
 	inForce atomic.Pointer[terms]
-	changed chan struct{} // other terms are in force
+	woken   chan struct{}
+	relist  atomic.Bool  // its models are to be read
+	listed  atomic.Int64 // when they were
 	wire    *wire
 	replica *balance.Replica // its load
 	health  health
@@ -161,7 +163,7 @@ func (f *Fleet) hold(id string, u *url.URL, dial string, t *terms) (_ *peer, fre
 	key := peerKey{id, u.Scheme + "://" + u.Host, dial, t.link.print}
 	p := f.peers[key]
 	if p == nil {
-		p, fresh = &peer{key: key, wire: newWire(u, dial, t.link), replica: balance.NewReplica(key.origin + "/" + dial), changed: make(chan struct{}, 1)}, true
+		p, fresh = &peer{key: key, wire: newWire(u, dial, t.link), replica: balance.NewReplica(key.origin + "/" + dial), woken: make(chan struct{}, 1)}, true
 		f.peers[key] = p
 	}
 	p.holders = append(p.holders, t)
@@ -198,8 +200,13 @@ func (p *peer) agree(t *terms) {
 		return
 	}
 	p.health.agree(t.health)
+	p.wake()
+}
+
+// wake has the examination look at what is due.
+func (p *peer) wake() {
 	select {
-	case p.changed <- struct{}{}:
+	case p.woken <- struct{}{}:
 	default:
 	}
 }

@@ -48,6 +48,10 @@ type health struct {
 // yet: that one's prompt may take minutes to read.
 const trialLapse = 2 * time.Second
 
+// untried is after how long a half-open backend that no call has tried is given its slow start without one, and
+// goes out again at its first failure. It may be that nobody sends it a call because it is said to be out.
+const untried = 5 * time.Second
+
 // forgiven is how long a backend must have been in traffic for its pauses to be short again.
 const forgiven = 30 * time.Second
 
@@ -81,7 +85,7 @@ const full = 1000
 // share is how much of its weight a backend takes now, in thousandths: full when it is well, less in its slow
 // start, 0 while it is out.
 func (h *health) share(now time.Time) int64 {
-	if h.out.Load() != 0 {
+	if out := h.out.Load(); out != 0 && !h.lapse(now, out) {
 		return 0
 	}
 	joined := h.joined.Load()
@@ -89,6 +93,21 @@ func (h *health) share(now time.Time) int64 {
 		return full
 	}
 	return h.ramp(since(now) - joined)
+}
+
+// lapse closes a backend that has been half open for long, and reports whether it did.
+func (h *health) lapse(now time.Time, out int64) bool {
+	if out == forever || since(now)-out < int64(untried) {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if out != h.out.Load() || !h.trial.IsZero() {
+		return false
+	}
+	h.close(now)
+	h.failed = max(h.terms.Failures-1, 0)
+	return true
 }
 
 func (h *health) ramp(passed int64) int64 {

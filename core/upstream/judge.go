@@ -35,6 +35,9 @@ func (u *Upstream) judge(ctx context.Context, c *pipeline.Call, b *backend, p *p
 		u.count.attempt(b.name, "status_5xx")
 	case f.lives:
 		h.succeed(now, sent)
+		if f.reply != nil && f.reply.Status == http.StatusNotFound {
+			b.peer.doubt(now)
+		}
 		u.count.attempt(b.name, "status_"+strconv.Itoa(c.Outcome.Status/100)+"xx")
 	default:
 		if f.late != nil {
