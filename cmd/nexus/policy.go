@@ -74,6 +74,10 @@ func (a *policyArgs) open() error {
 	if a.dir != "" {
 		a.cfg.Dir, a.cfg.Data = a.dir, "" // a folder has its own data
 	}
+	if a.cfg.Bundle.URL != "" && a.dir == "" {
+		return fmt.Errorf("%s takes its policies from a bundle; name the folder that it is made of", a.config)
+	}
+	a.cfg.Bundle = policy.BundleConfig{}
 	var err error
 	a.src, err = a.cfg.Sources(pools)
 	a.src.YAML = config.Lines

@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +18,9 @@ import (
 type Explanation struct {
 	Result
 	Rules []RuleStory `json:"rules"`
-	Used  *Use        `json:"used,omitempty"` // what the call came to, where a log tells
+	Used  *Use        `json:"used,omitempty"`  // what the call came to, where a log tells
+	Notes []string    `json:"notes,omitempty"` // in which way the explanation may not be that of the decision
+	told  *result     // the decision, as the log would tell it
 }
 
 // A RuleStory is what one rule came to.
@@ -49,11 +52,11 @@ type Fact struct {
 // Explain decides, and evaluates every candidate once more to see why. It costs several times a decision; nothing of it
 // is paid where it is not called.
 func (t *Trial) Explain(ctx context.Context, in Input) (*Explanation, error) {
-	result, err := t.Decide(ctx, in)
+	r, told, err := t.result(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	e := &Explanation{Result: *result, Rules: []RuleStory{}}
+	e := &Explanation{Result: *r, Rules: []RuleStory{}, told: told}
 	for _, path := range t.engine.candidates() {
 		story, err := t.story(ctx, in, path)
 		if err != nil {
@@ -192,4 +195,33 @@ func jsonOf(t *ast.Term) (json.RawMessage, error) {
 		return nil, err
 	}
 	return json.Marshal(v)
+}
+
+// ErrNoInput is the error of a decision that was logged without its input.
+var ErrNoInput = errors.New("policy: the decision was logged without its input")
+
+// ExplainRecorded explains a decision of the log: by the policy of t, which need not be the one that decided.
+func (t *Trial) ExplainRecorded(ctx context.Context, r *Recorded) (*Explanation, error) {
+	if r.Input == nil {
+		return nil, ErrNoInput
+	}
+	in, err := r.input()
+	if err != nil {
+		return nil, err
+	}
+	e, err := t.Explain(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	e.Used = r.Used
+	if r.Revision != "" && r.Revision != t.engine.Revision() {
+		e.Notes = append(e.Notes, fmt.Sprintf("the decision was made by revision %s; this is revision %s", r.Revision, t.engine.Revision()))
+	}
+	if changed := changes(r.Result, e.told); len(changed) > 0 || r.Result.Rule != e.told.Rule {
+		e.Notes = append(e.Notes, fmt.Sprintf("the decision was %s by %s", r.Result.Action, ruleOf(r.Result)))
+	}
+	if path := t.lacks(r); path != "" {
+		e.Notes = append(e.Notes, "the log does not have "+path+", which the policy reads: rules that do may look as if they had failed")
+	}
+	return e, nil
 }

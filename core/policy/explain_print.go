@@ -13,11 +13,16 @@ type Use struct {
 	Model    string `json:"model,omitempty"`
 	Status   int    `json:"status,omitempty"`
 	Attempts int    `json:"attempts,omitempty"`
+	Prompt   int64  `json:"tokens_in,omitempty"`
+	Answer   int64  `json:"tokens_out,omitempty"`
 }
 
 // Print writes e for people: the decision, then every rule, then the way the call went.
 func (e *Explanation) Print(w io.Writer) error {
 	p := &printer{w: w}
+	for _, n := range e.Notes {
+		p.linef("note: %s", n)
+	}
 	e.Result.print(p)
 	last := ""
 	for _, r := range e.Rules {

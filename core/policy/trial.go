@@ -86,10 +86,16 @@ func (r *Result) Targets() []string {
 
 // Decide asks for the decision. Its error is the context's.
 func (t *Trial) Decide(ctx context.Context, in Input) (*Result, error) {
+	r, _, err := t.ask(ctx, in)
+	return r, err
+}
+
+// ask decides; the verdict is nil where there is no decision, unless that is for a conflict.
+func (t *Trial) ask(ctx context.Context, in Input) (*Result, *verdict, error) {
 	start := time.Now()
 	v, err := t.stage.judge(ctx, &pipeline.Call{Route: in.route}, in.object)
 	if err != nil && ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 	r := &Result{Outcome: string(decided), Took: time.Since(start)}
 	if v != nil {
@@ -97,14 +103,14 @@ func (t *Trial) Decide(ctx context.Context, in Input) (*Result, error) {
 	}
 	if err == nil {
 		r.Action = string(v.Action)
-		return r, nil
+		return r, v, nil
 	}
 	f, ok := errors.AsType[*failure](err)
 	if !ok {
 		f = &failure{failed, err}
 	}
 	r.Outcome, r.Error, r.Action = string(f.outcome), f.err.Error(), t.engine.cfg.rule(f.outcome)
-	return r, nil
+	return r, v, nil
 }
 
 // document is v as decision.schema.json words it, without what says nothing; a test compares the two.
