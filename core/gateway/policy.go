@@ -30,7 +30,10 @@ type fleet struct{ upstream *upstream.Upstream }
 
 func (f fleet) Backends(yield func(id string, b policy.BackendState) bool) {
 	f.upstream.States(func(s upstream.State) bool {
-		return yield(s.ID, policy.BackendState{Pool: s.Pool, Healthy: s.Healthy, Inflight: int(s.InFlight), TTFT: s.FirstToken, Price: s.Price})
+		return yield(s.ID, policy.BackendState{
+			Pool: s.Pool, Healthy: s.Healthy, Inflight: int(s.InFlight), TTFT: s.FirstToken, Price: s.Price,
+			LoadKnown: s.LoadKnown, Running: int(s.Running), Waiting: int(s.Waiting), KVUsed: s.KVUsed,
+		})
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/nexus-gateway/nexus/core/plugin"
 	"github.com/nexus-gateway/nexus/core/policy"
 	"github.com/nexus-gateway/nexus/core/upstream"
+	"github.com/nexus-gateway/nexus/core/upstream/balance"
 )
 
 // reports keep what became of the reloads, for status and metrics.
@@ -97,15 +98,34 @@ type BackendStatus struct {
 	Cause      string     `json:"cause,omitempty"` // why it is out
 	Until      *time.Time `json:"until,omitempty"` // when a call tries it again; absent: when a probe finds it well
 	InFlight   int64      `json:"in_flight"`
+	Load       *Load      `json:"load,omitempty"` // as the engine tells it; absent: unknown
 	FirstToken float64    `json:"ttft_ms_p50,omitempty"`
 	Models     []string   `json:"models,omitempty"` // that it lists
+}
+
+// Load is what an engine tells of itself.
+type Load struct {
+	Running int64    `json:"running"`
+	Waiting int64    `json:"waiting"`
+	KVUsed  *float64 `json:"kv_used,omitempty"` // share of its KV cache
+}
+
+func loadOf(r *balance.Report) *Load {
+	if r == nil {
+		return nil
+	}
+	out := &Load{Running: r.Running, Waiting: r.Waiting}
+	if r.KV >= 0 {
+		out.KVUsed = &r.KV
+	}
+	return out
 }
 
 func backendStatus(r upstream.Replica) BackendStatus {
 	out := BackendStatus{
 		ID: r.ID, Backend: r.Backend, Kind: r.Kind, URL: r.URL, Address: r.Address,
 		Healthy: r.Healthy, State: r.State, Cause: r.Cause,
-		InFlight: r.InFlight, FirstToken: float64(r.FirstToken) / float64(time.Millisecond), Models: r.Models,
+		InFlight: r.InFlight, Load: loadOf(r.Load), FirstToken: float64(r.FirstToken) / float64(time.Millisecond), Models: r.Models,
 	}
 	if !r.Until.IsZero() {
 		out.Until = &r.Until

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nexus-gateway/nexus/core/upstream/balance"
 )
@@ -63,7 +64,9 @@ func (f *Fleet) Run(ctx context.Context, count *Metrics) {
 // start has a peer asked how it is, once the fleet runs.
 func (f *Fleet) start(p *peer) {
 	if f.launch != nil {
-		p.stop = f.launch(func(ctx context.Context) { p.examine(ctx, f) })
+		well := f.launch(func(ctx context.Context) { p.examine(ctx, f) })
+		load := f.launch(func(ctx context.Context) { p.followLoad(ctx, f) })
+		p.stop = func() { well(); load() }
 	}
 }
 
@@ -138,10 +141,12 @@ type terms struct {
 	kind   string
 	prefix string
 	header []byte
+	loads  []string      // paths that may tell of its load; none: it is not asked
+	every  time.Duration // it is asked for that
 }
 
 func newTerms(c BackendConfig, b *backend, l *link) *terms {
-	t := &terms{link: l, health: c.Health, kind: c.Kind, prefix: b.prefix, header: b.header}
+	t := &terms{link: l, health: c.Health, kind: c.Kind, prefix: b.prefix, header: b.header, loads: loadPaths(c), every: c.Load.Interval}
 	engine := c.Kind == "vllm" || c.Kind == "sglang"
 	switch {
 	case c.Health.Path == "off" || c.Health.Path == "" && !engine:

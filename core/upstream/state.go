@@ -1,6 +1,10 @@
 package upstream
 
-import "time"
+import (
+	"time"
+
+	"github.com/nexus-gateway/nexus/core/upstream/balance"
+)
 
 // A State is what is known of one backend, for policies: of all its servers together.
 type State struct {
@@ -8,6 +12,10 @@ type State struct {
 	Healthy    bool          // at least one server takes calls
 	InFlight   int64         // calls that this gateway has there
 	FirstToken time.Duration // median time to the first token; the best server's; 0: unknown
+	LoadKnown  bool          // the engines of all that take calls tell of theirs
+	Running    int64         // calls that the engines work on, whoever sent them
+	Waiting    int64         // calls in their own queues
+	KVUsed     float64       // share of their KV caches in use, on average; 0 where it is not told
 	Price      float64       // of a million tokens, three prompt tokens for each generated one; 0: none is configured
 }
 
@@ -29,17 +37,54 @@ func (u *Upstream) States(yield func(State) bool) {
 
 func (s *source) state(p *pool, now time.Time) State {
 	out := State{ID: s.mould.id, Pool: p.name, Price: s.mould.price.blended()}
+	var all loads
 	for _, b := range p.members() {
 		if b.name != s.mould.id {
 			continue
 		}
+		all.add(b.peer, now)
 		out.Healthy = out.Healthy || b.peer.health.share(now) > 0
 		out.InFlight += b.peer.replica.Active()
 		if m := b.peer.health.firstTokenMedian(); m > 0 && (out.FirstToken == 0 || m < out.FirstToken) {
 			out.FirstToken = m
 		}
 	}
+	all.tell(&out)
 	return out
+}
+
+// loads gathers what the engines of one backend tell.
+type loads struct {
+	told, untold     int // servers
+	running, waiting int64
+	kv               float64
+	kvs              int
+}
+
+func (l *loads) add(p *peer, now time.Time) {
+	r, trust := p.replica.Load(now)
+	if trust == 0 {
+		if p.health.share(now) > 0 {
+			l.untold++
+		}
+		return
+	}
+	l.told++
+	l.running, l.waiting = l.running+r.Running, l.waiting+r.Waiting
+	if r.KV >= 0 {
+		l.kv += r.KV
+		l.kvs++
+	}
+}
+
+func (l *loads) tell(s *State) {
+	if l.told == 0 || l.untold > 0 {
+		return
+	}
+	s.LoadKnown, s.Running, s.Waiting = true, l.running, l.waiting
+	if l.kvs > 0 {
+		s.KVUsed = l.kv / float64(l.kvs)
+	}
 }
 
 // A Replica is what is known of one server, for status.
@@ -51,8 +96,9 @@ type Replica struct {
 	Cause                  string // why it is open or half open
 	Until                  time.Time
 	InFlight               int64
-	FirstToken             time.Duration // median; 0: unknown
-	Models                 []string      // that it lists; nil: unknown
+	Load                   *balance.Report // what the engine tells; nil: unknown
+	FirstToken             time.Duration   // median; 0: unknown
+	Models                 []string        // that it lists; nil: unknown
 }
 
 // census counts the servers of each backend by state; a backend whose name leads nowhere has none.
@@ -91,6 +137,9 @@ func (b *backend) replica(now time.Time) Replica {
 		ID: b.id, Backend: b.name, Kind: b.kind, URL: b.base.String(), Address: b.peer.key.dial,
 		Healthy: b.peer.health.share(now) > 0, State: s.state, Cause: string(s.cause), Until: s.until,
 		InFlight: b.peer.replica.Active(), FirstToken: b.peer.health.firstTokenMedian(),
+	}
+	if r, trust := b.peer.replica.Load(now); trust > 0 {
+		out.Load = &r
 	}
 	if m := b.peer.models.Load(); m != nil {
 		out.Models = m.names()
