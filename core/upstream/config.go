@@ -49,6 +49,8 @@ type PoolConfig struct {
 	Timeouts TimeoutsConfig     `yaml:"timeouts" doc:"How long each phase of a call may last."`
 	Panic    int                `yaml:"panic_threshold" default:"50" doc:"Per cent of the backends above which, when they are out, health is ignored rather than the rest overrun; those where nobody listens, or that say themselves that they are ill, are still not asked. 0: never."`
 	Retry    RetryConfig        `yaml:"retry" doc:"What is tried again before anything of an answer has been handed out."`
+	Hedge    HedgeConfig        `yaml:"hedge" doc:"Asking a second backend when the first is slow to begin."`
+	Mirror   MirrorConfig       `yaml:"mirror" doc:"Copying calls to another pool, to try it out."`
 	Continue ContinuationConfig `yaml:"continuation" doc:"How a stream that breaks off after text was handed out goes on at another backend."`
 }
 
@@ -67,6 +69,7 @@ func (c *Config) Validate(p setting.Problems) {
 	}
 	for name, pool := range c.Pools {
 		pool.validate(p.In("pools."+name), c.Backends)
+		pool.Mirror.validate(p.In("pools."+name+".mirror"), name, c.Pools)
 	}
 	for name := range c.Routes {
 		if !slices.Contains(llm.WithBody, llm.Endpoint(name)) {
@@ -138,5 +141,6 @@ func (pool PoolConfig) validate(p setting.Problems, backends map[string]BackendC
 	pool.Session.validate(p.In("session"))
 	pool.Timeouts.validate(p.In("timeouts"))
 	pool.Retry.validate(p.In("retry"))
+	pool.Hedge.validate(p.In("hedge"))
 	pool.Continue.validate(p.In("continuation"))
 }

@@ -75,3 +75,42 @@ func (c ContinuationConfig) validate(p setting.Problems) {
 }
 
 const mostContinuations = 16
+
+// HedgeConfig says when a second backend is asked because the first is slow to begin.
+type HedgeConfig struct {
+	After time.Duration `yaml:"after" default:"0s" doc:"How long a stream's first token may take before another backend of the pool is asked beside it; whoever is first answers and the other one is cancelled at once. 0 asks nobody. It costs a second prefill: take the time that one in twenty calls exceeds."`
+	Share float64       `yaml:"budget" default:"0.05" doc:"Such second attempts as a share of the pool's calls; one a second is always allowed."`
+}
+
+func (c HedgeConfig) validate(p setting.Problems) {
+	notNegative(p, map[string]time.Duration{"after": c.After})
+	if c.Share < 0 || c.Share > 1 {
+		p.Addf("budget", "%v is not a share from 0 to 1", c.Share)
+	}
+}
+
+// MirrorConfig copies calls to another pool.
+type MirrorConfig struct {
+	Pool       string        `yaml:"pool" doc:"The pool that gets copies of this one's calls; its answers are read and thrown away, and are charged to nobody. Empty: none."`
+	Share      float64       `yaml:"share" default:"0.01" doc:"Share of the calls that is copied."`
+	Concurrent int           `yaml:"concurrent" default:"16" doc:"Copies under way at a time; what is over is left out."`
+	Longest    time.Duration `yaml:"longest" default:"60s" doc:"After how long a copy is given up, whether its caller still waits or not."`
+}
+
+func (c MirrorConfig) validate(p setting.Problems, own string, pools map[string]PoolConfig) {
+	if _, ok := pools[c.Pool]; c.Pool != "" && !ok {
+		p.Addf("pool", "%q is not among the pools", c.Pool)
+	}
+	if c.Pool == own {
+		p.Addf("pool", "is the pool itself: its backends would get each call twice")
+	}
+	if c.Share < 0 || c.Share > 1 {
+		p.Addf("share", "%v is not a share from 0 to 1", c.Share)
+	}
+	if c.Concurrent < 0 || c.Concurrent > mostMirrored {
+		p.Addf("concurrent", "%d is not a number from 0 to %d", c.Concurrent, mostMirrored)
+	}
+	notNegative(p, map[string]time.Duration{"longest": c.Longest})
+}
+
+const mostMirrored = 1 << 16

@@ -14,6 +14,8 @@ type Metrics struct {
 	lookups   *prometheus.CounterVec
 	resumes   *prometheus.CounterVec
 	prompts   *prometheus.CounterVec
+	hedges    *prometheus.CounterVec
+	mirrored  *prometheus.CounterVec
 }
 
 // NewMetrics registers the counters with r.
@@ -37,6 +39,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		resumes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_upstream_continuations_total", Help: "Attempts to take up an answer that had broken off, by how (ids, text, anew) and whether it was taken, refused, ignored (the tokens given were not read) or, written anew, diverged.",
 		}, []string{"backend", "form", "outcome"}),
+		hedges: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_hedges_total", Help: "Second attempts beside one that was slow to begin: sent, those of them that won, and those left out because they were over_budget.",
+		}, []string{"pool", "outcome"}),
+		mirrored: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_mirrored_total", Help: "Copies of calls, by the pool that got them and what came of them; left_out: too many were under way.",
+		}, []string{"pool", "outcome"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_upstream_probes_total", Help: "Questions to servers, of their health or their models, by what came of them; ours: the gateway could not ask.",
 		}, []string{"backend", "probe", "outcome"}),
@@ -47,7 +55,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "gateway_upstream_prompt_tokens_total", Help: "Prompt tokens of calls balanced by prefix, estimated: held where the server was sent them before, else new.",
 		}, []string{"pool", "prefix"}),
 	}
-	r.MustRegister(m.attempts, m.ejections, m.probes, m.lookups, m.retries, m.timeouts, m.fallbacks, m.resumes, m.prompts)
+	r.MustRegister(m.attempts, m.ejections, m.probes, m.lookups, m.retries, m.timeouts, m.fallbacks, m.resumes, m.hedges, m.mirrored, m.prompts)
 	return m
 }
 
@@ -59,8 +67,10 @@ func (m *Metrics) ejected(backend string, why cause) {
 	m.ejections.WithLabelValues(backend, string(why)).Inc()
 }
 
-func (m *Metrics) retry(pool, outcome string) { m.retries.WithLabelValues(pool, outcome).Inc() }
-func (m *Metrics) fallback(pool string)       { m.fallbacks.WithLabelValues(pool).Inc() }
+func (m *Metrics) retry(pool, outcome string)  { m.retries.WithLabelValues(pool, outcome).Inc() }
+func (m *Metrics) hedge(pool, outcome string)  { m.hedges.WithLabelValues(pool, outcome).Inc() }
+func (m *Metrics) mirror(pool, outcome string) { m.mirrored.WithLabelValues(pool, outcome).Inc() }
+func (m *Metrics) fallback(pool string)        { m.fallbacks.WithLabelValues(pool).Inc() }
 func (m *Metrics) late(backend string, l *lateness) {
 	m.timeouts.WithLabelValues(backend, l.phase).Inc()
 }

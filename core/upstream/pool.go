@@ -19,6 +19,9 @@ type pool struct {
 	panicAt  int // per cent of members that are out
 	retry    RetryConfig
 	retries  budget
+	hedge    HedgeConfig
+	hedges   budget
+	mirror   *mirror // nil: calls are not copied
 	goOn     ContinuationConfig
 	balance  balancer
 

@@ -74,7 +74,7 @@ func (t *tries) ask(ctx context.Context, i int) (*llm.Reply, *fault) {
 	}
 	for {
 		r.count++
-		reply, f := t.u.attempt(ctx, t.call, try{pool: r.pool, backend: b, fresh: r.query.fresh, last: !t.others(i, &r, b), plan: t.plan})
+		reply, f := t.race(ctx, &r, try{pool: r.pool, backend: b, fresh: r.query.fresh, last: !t.others(i, &r, b), plan: t.plan})
 		if f == nil {
 			return reply, nil
 		}

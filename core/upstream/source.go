@@ -128,6 +128,8 @@ func (u *Upstream) Close() error {
 	if u.shut() {
 		return nil
 	}
+	u.end()
+	u.extra.Wait()
 	for _, p := range u.pools {
 		for _, s := range p.sources {
 			if s.site != nil {

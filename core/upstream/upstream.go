@@ -22,6 +22,10 @@ type Upstream struct {
 	count *Metrics
 	trace pipeline.Tracer // nil: attempts are not traced
 
+	life  context.Context // of what no caller waits for
+	end   context.CancelFunc
+	extra sync.WaitGroup // what no caller waits for
+
 	mu     sync.Mutex // guards the servers of the pools' sources
 	closed bool
 }
@@ -31,11 +35,13 @@ var _ pipeline.Handler = (*Upstream)(nil)
 // New builds the pools of cfg, with connections and health held in fleet. Close gives them back.
 func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upstream, error) {
 	u := &Upstream{fleet: fleet, salt: newSalter(cfg.CacheKey), count: count, trace: trace}
+	u.life, u.end = context.WithCancel(context.Background())
 	out := newEgress(cfg.Egress)
 	for name, pc := range cfg.Pools {
-		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, retry: pc.Retry, goOn: pc.Continue, editions: &fleet.editions}
+		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, retry: pc.Retry, hedge: pc.Hedge, goOn: pc.Continue, editions: &fleet.editions}
 		p.balance = newBalancer(pc, fleet, count)
 		p.retries.set(pc.Retry.Share, pc.Retry.Floor)
+		p.hedges.set(pc.Hedge.Share, 1)
 		u.pools = append(u.pools, p)
 		for _, id := range pc.Backends {
 			s, err := newSource(id, cfg.Backends[id], out)
@@ -51,8 +57,19 @@ func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upst
 			u.open(p, s, cfg.Backends[s.mould.id].Discovery)
 		}
 	}
+	u.hangMirrors(cfg)
 	slices.SortFunc(u.pools, func(a, b *pool) int { return compare(a.name, b.name) })
 	return u, nil
+}
+
+// hangMirrors finds the pools that get copies of others' calls.
+func (u *Upstream) hangMirrors(cfg Config) {
+	for _, p := range u.pools {
+		c := cfg.Pools[p.name].Mirror
+		if i := slices.IndexFunc(u.pools, func(to *pool) bool { return to.name == c.Pool }); i >= 0 {
+			p.mirror = newMirror(c, u.pools[i])
+		}
+	}
 }
 
 func compare(a, b string) int {
@@ -75,6 +92,7 @@ func (u *Upstream) Handle(ctx context.Context, c *pipeline.Call) (*llm.Reply, er
 		c.Waiter.WaitBegins()
 		defer c.Waiter.WaitEnds()
 	}
+	u.copy(c, pools[0])
 	t := tries{u: u, call: c, pools: pools, plan: planOf(c, pools[0].goOn)}
 	reply, f := t.answer(ctx)
 	if f != nil {
