@@ -114,6 +114,9 @@ func (f *files) runRego(ctx context.Context, policy map[string]*ast.Module, line
 		return err
 	}
 	maps.Copy(modules, tests)
+	if errs := lintGrowth(modules); len(errs) > 0 {
+		return errs
+	}
 	data, err := f.document()
 	if err != nil {
 		return err

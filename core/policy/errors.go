@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/types"
 
 	"github.com/nexus-gateway/nexus/core/setting"
 )
@@ -69,11 +70,86 @@ func explain(errs ast.Errors) Errors {
 }
 
 func meaning(err *ast.Error) string {
-	if name, ok := strings.CutPrefix(err.Message, "undefined function "); ok && isRemoved(name) {
+	if name, ok := strings.CutPrefix(err.Message, "undefined function "); ok {
+		return meaningFunction(err, name)
+	}
+	switch d := err.Details.(type) {
+	case *ast.UnificationErrDetail:
+		return fmt.Sprintf("%s: %s is never %s", err.Message, kindsOf(d.Left), kindsOf(d.Right))
+	case *ast.ArgErrDetail:
+		return meaningArgs(err, d)
+	case *ast.RefErrInvalidDetail:
+		return meaningRef(err, d)
+	}
+	return err.Message
+}
+
+// meaningFunction explains a call of what is no function.
+func meaningFunction(err *ast.Error, name string) string {
+	if isRemoved(name) {
 		return fmt.Sprintf("the builtin %s may not be used in a policy", name)
 	}
-	d, ok := err.Details.(*ast.RefErrInvalidDetail)
-	if !ok || len(d.Ref) == 0 || d.Pos >= len(d.Ref) {
+	if near := setting.Nearest(name, functionNames()); near != "" {
+		return err.Message + ": did you mean " + near + "?"
+	}
+	return err.Message
+}
+
+// functionNames lists the builtins that policies may use and the functions of nexus.lib.
+func functionNames() []string {
+	var names []string
+	for _, b := range capabilities().Builtins {
+		names = append(names, b.Name)
+	}
+	library := map[string]*ast.Module{}
+	_ = addLibrary(library) // it is in the binary, and compiled with every policy
+	for _, m := range library {
+		for _, rule := range m.Rules {
+			if path := rule.Ref().String(); len(rule.Head.Args) > 0 && strings.HasPrefix(path, "data.nexus.lib.") && !strings.Contains(path, "._") {
+				names = append(names, path)
+			}
+		}
+	}
+	return names
+}
+
+// kindsOf is what values of type t are, in the words of JSON.
+func kindsOf(t types.Type) string {
+	if any, ok := t.(types.Any); ok && len(any) > 0 {
+		var kinds []string
+		for _, one := range any {
+			kinds = append(kinds, kindsOf(one))
+		}
+		slices.Sort(kinds)
+		return strings.Join(slices.Compact(kinds), " or ")
+	}
+	if kind := typeKind(t); kind != "" {
+		return withArticle(kind)
+	}
+	return "any value"
+}
+
+// meaningArgs says which argument of a call is of a wrong kind.
+func meaningArgs(err *ast.Error, d *ast.ArgErrDetail) string {
+	for i, want := range d.Want.Args {
+		if i < len(d.Have) && d.Have[i] != nil && !mayBe(d.Have[i], want) {
+			return fmt.Sprintf("%s: argument %d is %s, not %s", err.Message, i+1, kindsOf(d.Have[i]), kindsOf(want))
+		}
+	}
+	return err.Message
+}
+
+// mayBe reports whether a value of type t may be one of type want, by their kinds alone.
+func mayBe(t, want types.Type) bool {
+	a, b := kindsOf(t), kindsOf(want)
+	return a == "any value" || b == "any value" || slices.ContainsFunc(strings.Split(a, " or "), func(kind string) bool {
+		return slices.Contains(strings.Split(b, " or "), kind)
+	})
+}
+
+// meaningRef explains a reference to what is not there.
+func meaningRef(err *ast.Error, d *ast.RefErrInvalidDetail) string {
+	if len(d.Ref) == 0 || d.Pos >= len(d.Ref) {
 		return err.Message
 	}
 	if !d.Ref[0].Equal(ast.InputRootDocument) {

@@ -89,9 +89,9 @@ func TestExamples(t *testing.T) {
 			if err != nil || len(warnings) > 0 {
 				t.Errorf("%v, warnings %v", err, warnings)
 			}
-			report, err := Test(t.Context(), src)
-			if err != nil || report.Passed < 3 || report.Skipped > 0 {
-				t.Errorf("%+v, %v: want 3 tests or more, none skipped", report, err)
+			report, err := Cover(t.Context(), src)
+			if err != nil || report.Passed < 3 || report.Skipped > 0 || report.Coverage == nil || report.Coverage.Percent < 100 {
+				t.Errorf("%+v, %v: want 3 tests or more, none skipped, and every line reached", report, err)
 			}
 			areFormatted(t, src)
 			for _, call := range exampleCalls {
