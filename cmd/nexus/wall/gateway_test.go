@@ -51,7 +51,7 @@ func withBinary(m *testing.M) int {
 
 const key = "nx-wall-key-0000000000000000000"
 
-func sum(key string) string {
+func hash(key string) string {
 	s := sha256.Sum256([]byte(key))
 	return hex.EncodeToString(s[:])
 }
@@ -99,7 +99,7 @@ pools:
   main: {models: [chat], model: main-model, backends: [main]}
   spare: {models: [chat-spare], model: spare-model, backends: [spare]}
 policy: {dir: policy}
-%[5]s`, sum(key), kind, main.url(), spare.url(), more))
+%[5]s`, hash(key), kind, main.url(), spare.url(), more))
 	return launch(t, config)
 }
 
@@ -173,8 +173,25 @@ func (g *gateway) stop(t *testing.T) {
 	}
 }
 
-// number reads one number of the admin listener's metrics; the name may carry labels.
+// number reads one number of the admin listener's metrics; 0 if there is none of that name.
 func (g *gateway) number(t *testing.T, name string) float64 {
+	t.Helper()
+	return g.sum(t, regexp.QuoteMeta(name))
+}
+
+// failed counts the attempts that did not go well.
+func (g *gateway) failed(t *testing.T) float64 {
+	t.Helper()
+	const attempts = "gateway_upstream_attempts_total{[^}]*"
+	all, well := g.sum(t, attempts+"}"), g.sum(t, attempts+`outcome="ok"[^}]*}`)
+	if well == 0 {
+		t.Error("no attempts are counted")
+	}
+	return all - well
+}
+
+// sum adds up the metrics whose names, labels and all, pattern matches.
+func (g *gateway) sum(t *testing.T, pattern string) float64 {
 	t.Helper()
 	response, err := http.Get(g.admin + "/metrics")
 	if err != nil {
@@ -185,15 +202,15 @@ func (g *gateway) number(t *testing.T, name string) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(text)
-	if m == nil {
-		return 0
+	var sum float64
+	for _, m := range regexp.MustCompile(`(?m)^`+pattern+` (\S+)$`).FindAllSubmatch(text, -1) {
+		n, err := strconv.ParseFloat(string(m[1]), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += n
 	}
-	n, err := strconv.ParseFloat(string(m[1]), 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return sum
 }
 
 func write(t *testing.T, name, text string) {

@@ -55,7 +55,7 @@ backends:
   main: {url: %q, tls: {ca: root.pem, cert: nexus.pem, key: nexus.key, server_name: gpu.internal}}
 pools:
   main: {models: [chat], backends: [main]}
-`, sum(key), s.URL))
+`, hash(key), s.URL))
 	g := launch(t, config)
 	who := func() string {
 		a := g.call(context.Background(), plain)
