@@ -141,6 +141,10 @@ func (r *relay) goOn() bool {
 	if r.full() {
 		return true
 	}
+	if w := r.call.Waiter; w != nil {
+		w.WaitBegins()
+		defer w.WaitEnds()
+	}
 	if r.elsewhere(ctx) {
 		r.times++
 		r.call.Outcome.Continued++

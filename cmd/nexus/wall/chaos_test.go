@@ -288,6 +288,7 @@ func TestCommentsWhileWaiting(t *testing.T) {
 		{"on defaults, main too slow, spare slow", (*asked).silent, slow(8*time.Second, well), "", 1, false},
 		{"two that are tried", slow(500*time.Millisecond, out), slow(500*time.Millisecond, well), "server: {keep_alive: 100ms}\n", 3, false},
 		{"two that fail", slow(500*time.Millisecond, out), slow(500*time.Millisecond, out), "server: {keep_alive: 100ms}\n", 3, true},
+		{"an answer that is taken up elsewhere", at(20, cut), slow(500*time.Millisecond, well), "server: {keep_alive: 100ms}\n", 3, false},
 		{"switched off", slow(500*time.Millisecond, well), well, "server: {keep_alive: 0s}\n", 0, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -302,7 +303,6 @@ func TestCommentsWhileWaiting(t *testing.T) {
 				v.failed()
 			} else {
 				v.complete()
-				v.counted(7, 60)
 			}
 			v.settled()
 		})

@@ -42,7 +42,11 @@ func withBinary(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "nexus")
-	if out, err := exec.Command("go", "build", "-o", binary, "..").CombinedOutput(); err != nil {
+	build := []string{"build", "-o", binary}
+	if os.Getenv("NEXUS_WALL_RACE") != "" { // the race detector in the gateway itself
+		build = append(build, "-race")
+	}
+	if out, err := exec.Command("go", append(build, "..")...).CombinedOutput(); err != nil {
 		fmt.Printf("go build: %v\n%s", err, out)
 		return 1
 	}
