@@ -56,7 +56,9 @@ func TestComments(t *testing.T) {
 			heard := make(chan struct{})
 			address := start(t, c, func(_ context.Context, c *pipeline.Call) (*llm.Reply, error) {
 				c.Waiter.WaitBegins()
+				c.Outcome.Backend = "one" // as upstream does meanwhile
 				<-heard
+				c.Outcome.Backend = "two"
 				c.Waiter.WaitEnds()
 				return tt.reply()
 			})
@@ -72,7 +74,7 @@ func TestComments(t *testing.T) {
 			if !strings.Contains(got, tt.want) || !strings.HasPrefix(got, "data: ") || (err != nil) != tt.cut || strings.Contains(got, "secret") {
 				t.Errorf("then %q, %v", got, err)
 			}
-			if h := response.Header; response.StatusCode != 200 || !strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") || h.Get("X-Request-Id") == "" || h.Get("Cache-Control") != "no-cache" {
+			if h := response.Header; response.StatusCode != 200 || !strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") || h.Get("X-Request-Id") == "" || h.Get("Cache-Control") != "no-cache" || h.Get("X-Nexus-Backend") != "" {
 				t.Errorf("status %d, %v", response.StatusCode, h)
 			}
 		})

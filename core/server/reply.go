@@ -140,7 +140,9 @@ func (p *printer) header(c *pipeline.Call, reply *llm.Reply, stream bool, length
 	} else {
 		h["Content-Length"] = []string{strconv.Itoa(length)}
 	}
-	answered(h, &c.Outcome)
+	if reply != quiet { // who is going to answer is not known yet, and being found out
+		answered(h, &c.Outcome)
+	}
 	for name, values := range c.Headers {
 		if h[name] = values; len(values) == 0 {
 			delete(h, name)

@@ -199,6 +199,7 @@ func (s *sleeper) serve(c net.Conn, answer string) {
 // C-09: backends close idle connections at 5 s, and calls come every 5 s, give or take 50 ms. None is lost, and none
 // is asked twice. A backend that closes sooner than the gateway thinks costs nobody a call, either.
 func TestKeepAliveRace(t *testing.T) {
+	skipIfRacing(t)
 	t.Parallel()
 	for _, tt := range []struct {
 		name         string

@@ -26,6 +26,16 @@ import (
 // thorough says that nothing may be shortened: .ci/run and `make e2e` set it.
 var thorough = os.Getenv("NEXUS_E2E") != ""
 
+// racing says that the gateway runs under the race detector, with which its memory and time say nothing.
+var racing = os.Getenv("NEXUS_WALL_RACE") != ""
+
+func skipIfRacing(t *testing.T) {
+	t.Helper()
+	if racing {
+		t.Skip("SKIPPED: it measures, which the race detector makes nothing of")
+	}
+}
+
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(withBinary(m)) }
@@ -43,7 +53,7 @@ func withBinary(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "nexus")
 	build := []string{"build", "-o", binary}
-	if os.Getenv("NEXUS_WALL_RACE") != "" { // the race detector in the gateway itself
+	if racing {
 		build = append(build, "-race")
 	}
 	if out, err := exec.Command("go", append(build, "..")...).CombinedOutput(); err != nil {
@@ -173,7 +183,7 @@ func (g *gateway) stop(t *testing.T) {
 		t.Error("nexus panicked")
 	}
 	if t.Failed() {
-		t.Logf("nexus said:\n%s", tail(g.out.String(), 4000))
+		t.Logf("nexus said:\n%s", tail(g.out.String(), 9000))
 	}
 }
 

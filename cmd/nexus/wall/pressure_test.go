@@ -18,6 +18,7 @@ import (
 // C-27: callers that do not read hold their own backend's streams up and nobody else's, and cost little memory. It
 // runs before the others and alone, since it measures.
 func TestCallersThatDoNotRead(t *testing.T) {
+	skipIfRacing(t)
 	callers := 200
 	if thorough {
 		callers = 500
