@@ -114,6 +114,10 @@ func TestPolicyMistakes(t *testing.T) {
 		{"explain -id b -log decisions.ndjson mine", exitFailed, "logged without its input: set policy.decision_log.input"},
 		{"explain -id a -log page.html mine", exitFailed, "policy: page.html:1: invalid character '<'"},
 		{"explain -id a -log decisions.ndjson -access nowhere mine", exitFailed, "nowhere"},
+		{"bench -time 0s mine", exitUsage, "-time must be longer than nothing"},
+		{"bench -input input.json mine", exitUsage, "give -request FILE, or nothing"},
+		{"bench -request page.html mine", exitFailed, "nexus policy bench: page.html: policy: the request: "},
+		{"bench -time 1ms broken", exitFailed, "broken/a.rego:"},
 		{"replay", exitUsage, "name the folder to decide by: -against DIR"},
 		{"replay -against mine", exitUsage, "say what to replay: -from FILE"},
 		{"replay -against nowhere -from decisions.ndjson", exitFailed, "folder nowhere"},
@@ -378,6 +382,24 @@ pools: {on-site: {models: [m], backends: [gpu]}, cloud: {models: [m], backends: 
 	code, out, err := nexus(t, "policy replay -c priced.yaml -against next -from decisions.ndjson -access access.ndjson -max-flips -1")
 	if want := "estimated cost    1.0000, was 0.2000 (+0.8000)\n                  without a price: (the model's)\n"; code != 0 || !strings.Contains(out, want) {
 		t.Errorf("%d, got\n%s%swant\n%s", code, out, err, want)
+	}
+}
+
+func TestPolicyBench(t *testing.T) {
+	t.Chdir(policyFolder(t))
+	code, out, err := nexus(t, "policy bench -time 1ms mine")
+	if lines := strings.Split(out, "\n"); code != 0 || len(lines) < 3 || !strings.HasPrefix(lines[0], "input   ") || !strings.HasPrefix(lines[1], "decision, topdown   ") ||
+		!strings.Contains(lines[0], "paths are read") {
+		t.Errorf("%d, %s%s", code, out, err)
+	}
+	code, out, err = nexus(t, "policy bench -json -time 1ms -request request.json -who tenant=acme rivals")
+	var got []struct {
+		What, Engine, Note string
+		NS, Allocations    float64
+		Times              int
+	}
+	if bad := json.Unmarshal([]byte(out), &got); bad != nil || code != 0 || got[1].Engine != "topdown" || got[1].Times == 0 || got[1].NS == 0 || !strings.Contains(got[1].Note, "conflict") {
+		t.Errorf("%d, %v: %s%s", code, bad, out, err)
 	}
 }
 

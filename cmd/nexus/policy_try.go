@@ -90,6 +90,10 @@ func (q *asked) call() (*pipeline.Call, error) {
 	if err != nil {
 		return nil, err
 	}
+	return q.callOf(body)
+}
+
+func (q *asked) callOf(body string) (*pipeline.Call, error) {
 	c, err := policy.NewCall(llm.Endpoint(q.route), []byte(body))
 	if err != nil {
 		return nil, err

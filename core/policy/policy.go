@@ -31,6 +31,8 @@ type Config struct {
 	Shadow   ShadowConfig `yaml:"shadow" doc:"A second policy that is asked about calls and compared, and decides nothing; off without dir or bundle."`
 	Log      LogConfig    `yaml:"decision_log" doc:"One JSON line for each decision."`
 
+	Explain ExplainConfig `yaml:"explain" doc:"Who may have a call explained while it is made."`
+
 	anyHeader bool // Headers are not known: a command has no configuration
 }
 

@@ -81,6 +81,9 @@ func (e *Engine) Stage(env Env) *Stage {
 // Handle decides, and passes on what is allowed.
 func (s *Stage) Handle(ctx context.Context, c *pipeline.Call, next pipeline.Handler) (*llm.Reply, error) {
 	v, err := s.decide(ctx, c)
+	if s.asksWhy(c) {
+		s.tellWhy(ctx, c, v, err)
+	}
 	if err != nil {
 		return nil, err
 	}

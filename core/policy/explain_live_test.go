@@ -1,0 +1,88 @@
+package policy
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/nexus-gateway/nexus/core/pipeline"
+)
+
+func TestExplainALiveCall(t *testing.T) {
+	cfg := testConfig()
+	cfg.Explain.Roles = []string{"operator"}
+	s := compile(t, cfg, "sub/a.rego", before, "b.rego", "package nexus.access\n\ngone := {\"reason\": \"x\"} if input.principal.tenant == \"initech\"\n").Stage(Env{})
+	ask := func(tenant, role, header string) (*pipeline.Call, error) {
+		c := newCall(t, chatBody)
+		c.Principal.Tenant, c.Principal.Roles = tenant, []string{"user", role}
+		c.Header = map[string][]string{}
+		if header != "" {
+			c.Header.Set("x-nexus-explain", header)
+		}
+		_, err := s.Handle(t.Context(), c, passed)
+		return c, err
+	}
+	c, err := ask("acme", "operator", "1")
+	want := "access.gone did not match: b.rego:3; routes.acme matched; routes.local did not match: a.rego:3"
+	if got := c.Decision.Headers[explainHeader]; err != nil || got != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	_, err = ask("initech", "operator", "1")
+	var r *pipeline.Refusal
+	if !errors.As(err, &r) || !strings.HasPrefix(r.Header[explainHeader], "access.gone matched; ") {
+		t.Errorf("a denial: %v", err)
+	}
+	for _, other := range [][2]string{{"operator", ""}, {"reader", "1"}} {
+		if c, err := ask("acme", other[0], other[1]); err != nil || len(c.Decision.Headers) != 0 {
+			t.Errorf("%q: %v, %v", other, c.Decision.Headers, err)
+		}
+	}
+	explaining <- struct{}{}
+	c, _ = ask("acme", "operator", "1")
+	<-explaining
+	if got := c.Decision.Headers[explainHeader]; !strings.HasPrefix(got, "busy") {
+		t.Errorf("while another is explained: %q", got)
+	}
+	if c, _ := ask("acme", "operator", "1"); c.Decision.Headers[explainHeader] != want {
+		t.Errorf("afterwards: %q", c.Decision.Headers)
+	}
+}
+
+// A failure is explained too, and tells nothing of values.
+func TestExplainALiveFailure(t *testing.T) {
+	cfg := testConfig()
+	cfg.Explain.Roles = []string{"operator"}
+	s := compile(t, cfg, "a.rego", "package nexus.routes\n\na := {\"targets\": []}\n\nb := {\"targets\": [data.secret]} if input.attempt == 1\n", "data.json", `{"secret": "hush"}`).Stage(Env{})
+	c := newCall(t, chatBody)
+	c.Principal.Roles, c.Header = []string{"operator"}, map[string][]string{explainHeader: {"1"}}
+	_, err := s.Handle(t.Context(), c, passed)
+	var r *pipeline.Refusal
+	if !errors.As(err, &r) || r.Header[explainHeader] != "routes.a matched; routes.b matched" || strings.Contains(r.Header[explainHeader], "hush") {
+		t.Errorf("got %+v", err)
+	}
+}
+
+// What calls that do not ask pay is a look at the configuration and at one header: not one allocation.
+func TestExplainCostsNothingToThoseWhoDoNotAsk(t *testing.T) {
+	cfg := testConfig()
+	cfg.Explain.Roles = []string{"operator"}
+	s := compile(t, cfg, "a.rego", before).Stage(Env{})
+	c := newCall(t, chatBody)
+	c.Principal.Roles = []string{"operator"}
+	if n := testing.AllocsPerRun(100, func() {
+		if s.asksWhy(c) {
+			t.Error("it did not ask")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestHeaderText(t *testing.T) {
+	if got := headerText("a\r\nb: 한"); got != "a??b: ?" {
+		t.Errorf("got %q", got)
+	}
+	if got := headerText(strings.Repeat("x", 5000)); len(got) != maxExplained || !strings.HasSuffix(got, "...") {
+		t.Errorf("%d bytes", len(got))
+	}
+}
