@@ -87,8 +87,13 @@ func (s *server) port() string {
 // discovered is an Upstream with one backend of that address, found as mode says.
 func discovered(t *testing.T, f *Fleet, url, mode string) *Upstream {
 	t.Helper()
+	return discoveredEvery(t, 20*time.Millisecond, f, url, mode)
+}
+
+func discoveredEvery(t *testing.T, interval time.Duration, f *Fleet, url, mode string) *Upstream {
+	t.Helper()
 	b := BackendConfig{URL: url, Kind: "openai", Weight: 1, Health: usualHealth}
-	b.Discovery = DiscoveryConfig{Mode: mode, Service: "http", Interval: 20 * time.Millisecond}
+	b.Discovery = DiscoveryConfig{Mode: mode, Service: "http", Interval: interval}
 	u, err := New(Config{
 		Backends: map[string]BackendConfig{"gpu": b},
 		Pools:    map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"gpu"}, Timeouts: TimeoutsConfig{Connect: time.Second}}},
@@ -238,6 +243,28 @@ func TestTheLastAnswerIsKept(t *testing.T) {
 	waitForServers(t, u, "gpu/127.0.0.2:"+one.port())
 }
 
+// A server that cannot be reached has its name looked up at once, however long the interval.
+func TestAnUnreachableServerIsLookedUp(t *testing.T) {
+	z := newZone(t)
+	gone := serverOn(t, "127.0.0.1:0")
+	serverOn(t, "127.0.0.2:"+gone.port())
+	z.set("gpu.test", "127.0.0.1")
+	f := NewFleet()
+	f.Resolver = z.resolver()
+	u := discoveredEvery(t, time.Hour, f, "http://gpu.test:"+gone.port(), "dns")
+	running(t, f)
+	u.Await(t.Context())
+	gone.Close()
+	z.set("gpu.test", "127.0.0.2")
+	if _, _, err := ask(t, u, chat("x", false)); err == nil {
+		t.Error("an answer from a server that is gone")
+	}
+	waitForServers(t, u, "gpu/127.0.0.2:"+gone.port())
+	if _, _, err := ask(t, u, chat("x", false)); err != nil {
+		t.Error(err)
+	}
+}
+
 // SRV: the targets of the best priority, each with its port.
 func TestServices(t *testing.T) {
 	z := newZone(t)
@@ -248,6 +275,7 @@ func TestServices(t *testing.T) {
 	}
 	z.set("a.gpu.test", "127.0.0.1")
 	z.set("b.gpu.test", "127.0.0.1")
+	z.set("c.gpu.test", "127.0.0.9") // of the second priority
 	z.setServices("_http._tcp.gpu.test", record("a.gpu.test.", one, 1), record("b.gpu.test.", two, 1), record("c.gpu.test.", two, 2))
 	f := NewFleet()
 	f.Resolver = z.resolver()
