@@ -267,6 +267,30 @@ func TestListingsAreDoubted(t *testing.T) {
 	}
 }
 
+// A server that has come back may serve other models: they are read at once.
+func TestModelsOfOneThatCameBack(t *testing.T) {
+	var listed atomic.Pointer[string]
+	var ill atomic.Bool
+	old, now := `{"data":[{"id":"mock"}]}`, `{"data":[{"id":"other"}]}`
+	listed.Store(&old)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ill.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = io.WriteString(w, *listed.Load())
+	}))
+	t.Cleanup(s.Close)
+	h := quick()
+	h.ModelsInterval = time.Hour
+	u := examined(t, map[string]BackendConfig{"one": {URL: s.URL, Health: h}}, PoolConfig{})
+	waitForModels(t, u.member("one"), "mock")
+	ill.Store(true)
+	waitForState(t, u.member("one"), stateOpen)
+	listed.Store(&now)
+	ill.Store(false)
+	waitForModels(t, u.member("one"), "other")
+}
+
 // Other terms are in force at once, and those before them again when a configuration is given up.
 func TestTermsOfTheNewestConfiguration(t *testing.T) {
 	s, url := backendAt(t, mock.Options{})

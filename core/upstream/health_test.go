@@ -368,6 +368,29 @@ func TestSlowestIsTakenOut(t *testing.T) {
 	}
 }
 
+// One more out would make the pool panic: a slow server is better than that.
+func TestSlowestIsSparedWhereFewAreLeft(t *testing.T) {
+	p, now := pooled(6, 50), time.Now()
+	for i, b := range p.members() {
+		for range enoughFirstTokens {
+			b.peer.health.firstToken(100 * time.Millisecond)
+		}
+		if i < 3 {
+			b.out(now, causeAnswer)
+		}
+	}
+	for range 32 {
+		p.members()[5].peer.health.firstToken(time.Minute)
+	}
+	if b := p.slowest(now); b != nil {
+		t.Errorf("took out %s", b.id)
+	}
+	p.panicAt = 80
+	if b := p.slowest(now.Add(2 * slowEvery)); b != p.members()[5] {
+		t.Error("took out nobody where many may be out")
+	}
+}
+
 func TestListing(t *testing.T) {
 	p := pooled(3, 50)
 	list := func(i int, names ...string) {
