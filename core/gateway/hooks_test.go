@@ -284,6 +284,29 @@ func TestRestoreOverHTTP(t *testing.T) {
 	}
 }
 
+// TestRestoreOverASeam: an answer that breaks off inside what stands for a value, and goes on at another attempt, is one
+// text to those who look at it.
+func TestRestoreOverASeam(t *testing.T) {
+	rules := t.TempDir()
+	write(t, filepath.Join(rules, "masks.rego"), "package nexus.masks\n\na := {\"restore\": true} if input.request.model == \"vault\"\n")
+	backend, _, address, _ := probed(t, fmt.Sprintf(", dir: %q", rules))
+	const token = "probe-token"
+	for cut := 1; cut < len(token); cut++ {
+		event := func(text string) string {
+			return `data: {"choices":[{"index":0,"delta":{"content":"` + text + `"}}]}` + "\n\n"
+		}
+		backend.says(http.StatusOK, "")
+		backend.then(event("<"+token[:cut]), event(token[cut:]+">")+replyOf(true, 5))
+		_, out := post(t, address, "/v1/chat/completions", chatOf("vault", true))
+		if got := said(t, out)[0]; got != "<probe value>text" || strings.Count(out, "[DONE]") != 1 {
+			t.Errorf("cut at %d: got %q", cut, got)
+		}
+		if sent := backend.heard(); !strings.Contains(sent, `"content":"<`+token[:cut]+`"`) {
+			t.Errorf("cut at %d: the backend is not told what it had said: %s", cut, sent)
+		}
+	}
+}
+
 // TestReloadWaitsForNobody: the last caller of an old configuration is not kept waiting by what its plugins still have to do.
 func TestReloadWaitsForNobody(t *testing.T) {
 	wasm, err := buildGuest("../plugin/testdata/chaos")

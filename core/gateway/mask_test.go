@@ -28,6 +28,7 @@ type puppet struct {
 	header http.Header
 	status int
 	answer string
+	queue  []string // answers before answer, in turn
 }
 
 func newPuppet(t *testing.T) *puppet {
@@ -43,14 +44,27 @@ func (p *puppet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.got, p.header = string(body), r.Header
+	if r.Method == http.MethodPost { // and not the gateway's own questions
+		p.got, p.header = string(body), r.Header
+	}
+	answer := p.answer
+	if len(p.queue) > 0 && r.Method == http.MethodPost {
+		answer, p.queue = p.queue[0], p.queue[1:]
+	}
 	kind := "application/json"
-	if strings.HasPrefix(p.answer, "data:") || strings.HasPrefix(p.answer, "event:") {
+	if strings.HasPrefix(answer, "data:") || strings.HasPrefix(answer, "event:") {
 		kind = "text/event-stream"
 	}
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(p.status)
-	_, _ = io.WriteString(w, p.answer)
+	_, _ = io.WriteString(w, answer)
+}
+
+// then makes the next requests be answered by answers in turn, before what says said.
+func (p *puppet) then(answers ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue = answers
 }
 
 func (p *puppet) says(status int, answer string) {

@@ -84,6 +84,9 @@ func (v *chunks) piece(o *out, c, from, to int) error {
 	if v.x.req.ReturnTokenIDs {
 		b = appendIDs(append(b, `,"token_ids":`...), choice.ids[from:to])
 	}
+	if v.text && from == 0 && v.p.prompt != nil && v.x.s.opts.Kind == VLLM {
+		b = appendIDs(append(b, `,"prompt_token_ids":`...), v.p.prompt) // of the choice there, in its first event
+	}
 	return o.send(v.tail(append(b, `}]`...)))
 }
 

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -173,6 +172,20 @@ func TestWhatMayGoOn(t *testing.T) {
 		if err != nil || got.dones != 1 || c.Outcome.Continued != 1 || tt.by != "" && sees(good, tt.by) != 1 {
 			t.Errorf("%s: %v, %+v, %d by %s", tt.members, err, c.Outcome, sees(good, tt.by), tt.by)
 		}
+	}
+}
+
+// A text completion goes on from its tokens too, which take the prompt's place.
+func TestLegacyGoesOnFromTokens(t *testing.T) {
+	u, _, good := pair(t, "vllm", "fault=die-after=7", nil)
+	well, _, _ := pair(t, "vllm", "", nil)
+	want, _, _ := listen(t, well, llm.Completions, fmt.Sprintf(legacyBody, asksUsage))
+	got, c, err := listen(t, u, llm.Completions, fmt.Sprintf(legacyBody, asksUsage))
+	if err != nil || got.text != want.text || got.usage != want.usage || c.Outcome.Continued != 1 {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+	if b := good.Requests()[0].Body; !strings.Contains(b, `"prompt":[`) || strings.Contains(b, "upon") {
+		t.Errorf("sent %s", b)
 	}
 }
 
@@ -362,8 +375,6 @@ func TestLeavingWhileAnAnswerGoesOn(t *testing.T) {
 		}
 	}
 }
-
-var _ atomic.Int64
 
 // A backend that breaks an answer off a second time is not asked a third time.
 func TestTheSameBackendGetsOneMoreChance(t *testing.T) {
