@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -241,11 +242,10 @@ func TestAStuckLogDropsAndCounts(t *testing.T) {
 	l.Register(reg)
 	w := &stuck{let: make(chan struct{})}
 	l.Use(&Outlet{sink: newSink(w, nil, LogConfig{Size: 4}, &l.dropped)})
-	calls := make([]*pipeline.Call, 100)
-	for i := range calls {
-		calls[i] = newCall(t, chatBody)
+	const all = 2000
+	for i := range all {
+		l.add(&entry{call: identity{decision: fmt.Sprint(i)}}) // returns though nothing is written
 	}
-	decideFor(t, l, threeLines, calls...) // returns though nothing is written
 	close(w.let)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -253,8 +253,8 @@ func TestAStuckLogDropsAndCounts(t *testing.T) {
 	lines := strings.Count(w.got.String(), "\n")
 	families, _ := reg.Gather()
 	dropped := families[0].GetMetric()[0].GetCounter().GetValue()
-	if lines < 4 || float64(lines)+dropped != 100 {
-		t.Errorf("%d lines and %v dropped of 100", lines, dropped)
+	if lines < 4 || dropped < all/2 || float64(lines)+dropped != all {
+		t.Errorf("%d lines and %v dropped of %d", lines, dropped, all)
 	}
 }
 
