@@ -103,7 +103,7 @@ func (f *Feed) poll(ctx context.Context, cfg *Config, swap func(context.Context)
 		return
 	}
 	if got.raw == nil {
-		f.note(&cfg.Bundle, pollUnchanged, nil)
+		f.unchanged(&cfg.Bundle)
 		return
 	}
 	f.take(ctx, cfg, known, got, swap)
@@ -114,6 +114,9 @@ func (f *Feed) poll(ctx context.Context, cfg *Config, swap func(context.Context)
 func (f *Feed) take(ctx context.Context, cfg *Config, known *release, got download, swap func(context.Context) error) {
 	next, err := releaseOf(&cfg.Bundle, got)
 	if err != nil { // it may be half of a good one, and is downloaded again
+		f.mu.Lock()
+		f.refused = err
+		f.mu.Unlock()
 		f.note(&cfg.Bundle, pollRefused, err)
 		return
 	}
@@ -121,7 +124,7 @@ func (f *Feed) take(ctx context.Context, cfg *Config, known *release, got downlo
 		f.mu.Lock()
 		known.etag = next.etag
 		f.mu.Unlock()
-		f.note(&cfg.Bundle, pollUnchanged, nil)
+		f.unchanged(&cfg.Bundle)
 		return
 	}
 	f.mu.Lock()
@@ -139,6 +142,16 @@ func (f *Feed) take(ctx context.Context, cfg *Config, known *release, got downlo
 		err = swap(ctx)
 	}
 	f.judged(&cfg.Bundle, err)
+}
+
+// unchanged notes that the server has what it had before: if that is in force, nothing is refused any more.
+func (f *Feed) unchanged(cfg *BundleConfig) {
+	f.mu.Lock()
+	if f.inForce != nil && f.source.content() == f.inForce.content() {
+		f.refused = nil
+	}
+	f.mu.Unlock()
+	f.note(cfg, pollUnchanged, nil)
 }
 
 // judged notes what became of a bundle that was whole.

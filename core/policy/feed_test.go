@@ -256,11 +256,20 @@ func TestBadBundlesAreRefused(t *testing.T) {
 				h.want("one")
 			}
 			told := h.feed.Status().Poll.Error + strings.Join(h.feed.Status().Refused, "\n")
+			if refused := len(h.feed.Status().Refused) > 0; refused != (tt.name != "too large") {
+				t.Errorf("refused: %v", refused)
+			}
+			s.put(good("one"), `"1"`) // as it was: nothing is refused
+			if h.poll(); len(h.feed.Status().Refused) > 0 {
+				t.Errorf("still refused: %v", h.feed.Status().Refused)
+			}
+			s.put(tt.raw, `"2"`)
+			h.poll()
 			if !strings.Contains(told, tt.want) {
 				t.Errorf("status says %q, want %q", told, tt.want)
 			}
-			if n := strings.Count(h.log.String(), "the running policy stays"); n != 1 {
-				t.Errorf("told %d times in the log, want once: %s", n, h.log)
+			if n := strings.Count(h.log.String(), "the running policy stays"); n != 2 {
+				t.Errorf("told %d times in the log, want once each time: %s", n, h.log)
 			}
 			if err := h.reload(cfg); err != nil {
 				t.Errorf("a reload is refused with it: %v", err)

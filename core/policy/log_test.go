@@ -404,3 +404,24 @@ func TestLinesAreVisible(t *testing.T) {
 		}
 	}
 }
+
+// What a decision costs with a log that works, and with one that does not.
+func BenchmarkLog(b *testing.B) {
+	for name, to := range map[string]string{"none": "", "file": filepath.Join(b.TempDir(), "log"), "full disk": "/dev/full"} {
+		b.Run(name, func(b *testing.B) {
+			l := NewLog(nil)
+			o, err := l.Open(LogConfig{To: to, Size: 4096, Input: true})
+			if err != nil {
+				b.Skip(err)
+			}
+			l.Use(o)
+			defer l.Close()
+			s := compile(b, testConfig(), "a.rego", threeLines).Stage(Env{Log: l})
+			c := newCall(b, chatBody)
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = s.Handle(b.Context(), c, passed)
+			}
+		})
+	}
+}
