@@ -82,15 +82,18 @@ func (l *live) done(err error) {
 	}
 }
 
-// timeouts are the pool's, with the time to the first token that this prompt may take.
+// timeouts are the pool's, with the time to the first token that this prompt may take, and more patience where nobody
+// else is left to ask.
 func (t *try) timeouts(c *pipeline.Call) TimeoutsConfig {
 	out := t.pool.timeouts
-	if out.FirstToken == 0 {
-		return out
+	if out.FirstToken > 0 {
+		out.FirstToken += out.FirstPer1K * time.Duration(len(c.Request.Body)/bytesPerToken) / 1000
 	}
-	out.FirstToken += out.FirstPer1K * time.Duration(len(c.Request.Body)/bytesPerToken) / 1000
-	if t.last {
+	if t.last && out.FirstToken > 0 {
 		out.FirstToken = max(out.FirstToken, out.LastResort)
+	}
+	if t.last && out.Answer > 0 {
+		out.Answer = max(out.Answer, out.LastAnswer)
 	}
 	return out
 }

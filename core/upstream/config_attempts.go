@@ -9,11 +9,12 @@ import (
 // TimeoutsConfig bounds each phase of a call; 0 lets a phase last as long as the whole.
 type TimeoutsConfig struct {
 	Connect    time.Duration `yaml:"connect" default:"2s" doc:"To connect, TLS included."`
-	Headers    time.Duration `yaml:"headers" default:"120s" doc:"From the request sent to the response's headers; a stream's may take no longer than its first token."`
+	Headers    time.Duration `yaml:"headers" default:"0s" doc:"From the request sent to the response's headers. They may take no longer than a stream's first token, or the whole of another answer, since engines send them with it; 0: just as long."`
 	FirstToken time.Duration `yaml:"first_token" default:"10s" doc:"From the request sent to the first event of a stream, for a short prompt: a backend that is well answers within a few seconds, and a silent one is left for another before callers give up."`
 	FirstPer1K time.Duration `yaml:"first_token_per_1k" default:"2s" doc:"Added to first_token for every 1,000 tokens of the prompt (counted as four bytes each), so that a long prefill is not taken for silence: 2s bears engines that read 500 tokens a second, queue included."`
 	LastResort time.Duration `yaml:"last_resort" default:"60s" doc:"In place of first_token, where that is shorter, at the last backend there is to ask: giving up on it helps nobody."`
-	Answer     time.Duration `yaml:"answer" default:"120s" doc:"From the request sent to the end of a reply that is not streamed."`
+	Answer     time.Duration `yaml:"answer" default:"90s" doc:"From the request sent to the end of a reply that is not streamed. Nothing tells a silent backend from one that is writing, so this is what a caller waits for another one to be asked."`
+	LastAnswer time.Duration `yaml:"last_answer" default:"10m" doc:"In place of answer, where that is shorter, at the last backend there is to ask: as long as OpenAI's SDKs wait."`
 	Between    time.Duration `yaml:"between_tokens" default:"30s" doc:"Between two events of a stream."`
 	MinRate    float64       `yaml:"min_rate" default:"0.1" doc:"Fewest events with tokens a second that a stream may fall to, counted over a minute; 0 sets no floor. Comments do not count."`
 	Total      time.Duration `yaml:"total" default:"1h" doc:"The whole call at one backend."`
@@ -21,7 +22,7 @@ type TimeoutsConfig struct {
 
 func (c TimeoutsConfig) validate(p setting.Problems) {
 	notNegative(p, map[string]time.Duration{"connect": c.Connect, "headers": c.Headers, "first_token": c.FirstToken,
-		"first_token_per_1k": c.FirstPer1K, "last_resort": c.LastResort, "answer": c.Answer, "between_tokens": c.Between, "total": c.Total})
+		"first_token_per_1k": c.FirstPer1K, "last_resort": c.LastResort, "answer": c.Answer, "last_answer": c.LastAnswer, "between_tokens": c.Between, "total": c.Total})
 	if c.MinRate < 0 {
 		p.Addf("min_rate", "%v is negative", c.MinRate)
 	}

@@ -257,6 +257,24 @@ func TestFirstTokenGrowsWithThePrompt(t *testing.T) {
 	}
 }
 
+// An answer that is not streamed may take longer where nobody else is left to ask; without a bound it has none.
+func TestLastAnswer(t *testing.T) {
+	c := &pipeline.Call{Request: &llm.Request{}}
+	for _, tt := range []struct {
+		answer, lastAnswer time.Duration
+		last               bool
+		want               time.Duration
+	}{
+		{90 * time.Second, 10 * time.Minute, false, 90 * time.Second}, {90 * time.Second, 10 * time.Minute, true, 10 * time.Minute},
+		{time.Hour, 10 * time.Minute, true, time.Hour}, {0, 10 * time.Minute, true, 0},
+	} {
+		p := &pool{timeouts: TimeoutsConfig{Answer: tt.answer, LastAnswer: tt.lastAnswer}}
+		if got := (&try{pool: p, last: tt.last}).timeouts(c).Answer; got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+}
+
 // A stream that is fed comments alone, or a token now and then, falls below the least rate.
 func TestPace(t *testing.T) {
 	for _, tt := range []struct {

@@ -149,6 +149,18 @@ func TestFaultWall(t *testing.T) {
 		main:  at(first, later(20*time.Second)),
 		judge: func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(15 * time.Second) },
 	})
+	rows = append(rows, row{
+		name: "S07 whole after 20 s, not streamed", request: plain, // which may well be how long it takes to write
+		main:  slow,
+		judge: func(v *view) { v.answered("main"); v.asks(1, 0) },
+	})
+	if thorough {
+		rows = append(rows, row{
+			name: "S06 accepted and silent, not streamed", request: plain, patience: 120 * time.Second,
+			main:  (*asked).silent,
+			judge: func(v *view) { v.answered("spare"); v.asks(1, 1); v.within(100 * time.Second) },
+		})
+	}
 	for _, kind := range []string{"openai", "vllm", "sglang"} {
 		rows = append(rows, row{
 			name: "S08 cut after 40 of 60 tokens, " + kind,
