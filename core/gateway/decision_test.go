@@ -257,6 +257,39 @@ func TestExampleConfidential(t *testing.T) {
 	}
 }
 
+// A fallback to a backend that is trusted less is masked, although the first target is not.
+func TestFallbacksAreMasked(t *testing.T) {
+	needPlugins(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "r.rego"), `package nexus.routes
+
+near := {"targets": [{"pool": "near", "mask": "none"}, "far"]} if input.request.model == "near"
+
+gone := {"targets": [{"pool": "gone", "mask": "none"}, "far"]} if input.request.model == "gone"
+`)
+	near, far := newWitness(t), newWitness(t)
+	down := httptest.NewServer(http.NotFoundHandler())
+	down.Close()
+	text := strings.NewReplacer(
+		"backends: {one: ", "backends: {two: {kind: vllm, url: "+far.url+"}, three: {kind: vllm, url: "+down.URL+"}, one: ",
+		"pools: {default: {models: [mock, mock-echo], backends: [one]}}",
+		`pools: {near: {models: [near], backends: [one]}, far: {models: [far], backends: [two]}, gone: {models: [gone], backends: [three]}}`,
+		"{deadline: 1s}", fmt.Sprintf("{deadline: 1s, dir: %q}", dir),
+	).Replace(fmt.Sprintf(minimal, near.url))
+	_, address, _ := run(t, text+masking)
+	for _, tt := range []struct {
+		model string
+		asked *witness
+		want  string
+	}{{"near", near, "kim@example.com"}, {"gone", far, "[EMAIL]"}} {
+		status, _, out := chat(t, address, "", fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"kim@example.com"}]}`, tt.model))
+		got, _ := json.Marshal(tt.asked.calls())
+		if status != http.StatusOK || !strings.Contains(string(got), tt.want) {
+			t.Errorf("%s: %d %s; the backend was asked %s, want %s", tt.model, status, out, got, tt.want)
+		}
+	}
+}
+
 func TestExampleTenantTiers(t *testing.T) {
 	large, small, address := exampleGateway(t, "tenant-tiers", "", "large", "small", "seoul", "cloud")
 	body := `{"model":"m","max_tokens":9000,"messages":[{"role":"user","content":"안녕"}]}`

@@ -29,7 +29,23 @@ const (
 // A Target is a pool as a decision names it.
 type Target struct {
 	Pool   string
-	Weight int // share among targets of equal rank; 0: by order alone
+	Weight int    // share among targets of equal rank; 0: by order alone
+	Mask   string // "all" or "none" for this pool; "": as the decision says
+}
+
+// Hides reports whether what plugins would hide is hidden from the backends of pool. A pool that is none of the
+// targets, such as a mirror, is never shown more than the plugins let through.
+func (d *Decision) Hides(pool string) bool {
+	for _, t := range d.Targets {
+		switch {
+		case t.Pool != pool:
+		case t.Mask != "":
+			return t.Mask != "none"
+		default:
+			return d.Mask.Profile != "none"
+		}
+	}
+	return len(d.Targets) > 0 || d.Mask.Profile != "none"
 }
 
 // Set holds what a decision changes in the request; zero fields change nothing.

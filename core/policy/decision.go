@@ -247,6 +247,8 @@ func (r *reader) targets(path string, value ast.Value) (list []pipeline.Target) 
 					t.Pool = r.name(path+".pool", value)
 				case "weight":
 					t.Weight = int(r.integer(path+".weight", value, 0, maxWeight))
+				case "mask":
+					t.Mask = r.profile(path+".mask", value)
 				default:
 					r.only(false, path, m)
 				}
@@ -283,7 +285,9 @@ func (r *reader) mask(path string, value ast.Value) (k pipeline.Mask) {
 	r.members(value, path, func(m string, value ast.Value) {
 		switch m {
 		case "profile":
-			k.Profile = r.profile(value)
+			if k.Profile = r.profile("mask.profile", value); k.Profile == "all" {
+				k.Profile = "" // pipeline.Mask says all by saying nothing
+			}
 		case "restore":
 			b, ok := value.(ast.Boolean)
 			if !ok {
@@ -297,17 +301,13 @@ func (r *reader) mask(path string, value ast.Value) (k pipeline.Mask) {
 	return k
 }
 
-// profile reads which of the plugins' edits are made; pipeline.Mask says all by saying nothing.
-func (r *reader) profile(value ast.Value) string {
-	switch s := r.text("mask.profile", value, maxName); s {
-	case "all":
-		return ""
-	case "none":
-		return s
-	default:
-		r.errorf("mask.profile is %s: must be all or none", quote(s))
-		return ""
+// profile reads which of the plugins' edits are made: all or none.
+func (r *reader) profile(path string, value ast.Value) string {
+	s := r.text(path, value, maxName)
+	if s != "all" && s != "none" {
+		r.errorf("%s is %s: must be all or none", path, quote(s))
 	}
+	return s
 }
 
 func (r *reader) limits(path string, value ast.Value) (list []pipeline.Limit) {

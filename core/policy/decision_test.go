@@ -17,7 +17,7 @@ import (
 func TestCheckReadsAWholeDecision(t *testing.T) {
 	v, err := check(ast.MustParseTerm(`{
 		"action": "deny", "rule": "r", "reason": "why", "matched": {"a", "b"},
-		"targets": ["a", {"pool": "b", "weight": 3}], "weights": {"a": 7},
+		"targets": ["a", {"pool": "b", "weight": 3, "mask": "none"}], "weights": {"a": 7},
 		"set": {"model": "m", "max_tokens": 9}, "headers": {"x-a": "1"},
 		"mask": {"profile": "none", "restore": true},
 		"limits": [{"key": "k", "requests": 1, "tokens": 2}],
@@ -26,7 +26,7 @@ func TestCheckReadsAWholeDecision(t *testing.T) {
 	want := &verdict{
 		Decision: pipeline.Decision{
 			Action: pipeline.DenyIt, Rule: "r", Reason: "why",
-			Targets: []pipeline.Target{{Pool: "a", Weight: 7}, {Pool: "b", Weight: 3}},
+			Targets: []pipeline.Target{{Pool: "a", Weight: 7}, {Pool: "b", Weight: 3, Mask: "none"}},
 			Set:     pipeline.Set{Model: "m", MaxTokens: 9}, Headers: map[string]string{"x-a": "1"},
 			Mask: pipeline.Mask{Profile: "none", Restore: true}, Limits: []pipeline.Limit{{Key: "k", Requests: 1, Tokens: 2}},
 			Deny: pipeline.Deny{Status: 429, Code: "c", Message: "m"}, Tags: map[string]string{"t": "u"},
@@ -78,6 +78,7 @@ var wrong = []struct{ decision, want string }{
 	{`{"action": "allow", "rule": "r", "tag": {}}`, `rule r: unknown member "tag": did you mean "tags"?`},
 	{`{"action": "allow", "limits": [{"token": 1}]}`, `unknown member "limits[0].token": did you mean "tokens"?`},
 	{`{"action": "allow", "targets": [{"pol": "a"}]}`, `unknown member "targets[0].pol": did you mean "pool"?`},
+	{`{"action": "allow", "targets": [{"pool": "a", "mask": "some"}]}`, `targets[0].mask is "some": must be all or none`},
 	{`{"action": "allow", "mask": {"kind": 1}}`, `unknown member "mask.kind"`},
 	{`{"action": "allow", "limits": [{"tokens": 1}]}`, "limits[0].key is missing"},
 	{`{"action": "allow", "limits": [{"key": "k", "tokens": -1}]}`, "limits[0].tokens is -1"},

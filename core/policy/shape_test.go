@@ -31,6 +31,7 @@ func TestClaimsOfTheWrongShape(t *testing.T) {
 		{"routes", `a := {"targets": {"x"}}`, "rule a: targets is a set, not an array"},
 		{"routes", `a := {"targets": [{"pool": "x", "wait": 1}]}`, `rule a: unknown member "targets[_].wait"`},
 		{"routes", `a := {"targets": [{"pool": "x", "weight": -1}]}`, "rule a: targets[_].weight is never -1: it is 0 to 1e+06"},
+		{"routes", `a := {"targets": [{"pool": "x", "mask": "nonw"}]}`, `rule a: targets[_].mask is never "nonw": did you mean "none"?`},
 		{"routes", `a := {"targets": [1]}`, "rule a: targets[_] is a string and never 1"},
 		{"routes", `a := {"set": {"max_token": 5}}`, `unknown member "set.max_token": did you mean "max_tokens"?`},
 		{"routes", `a := {"set": {"max_tokens": 0}}`, "set.max_tokens is never 0: it is 1 or more"},

@@ -13,6 +13,7 @@ import (
 // only if there is a choice.
 type query struct {
 	model string // as the pool asks for it
+	pool  string
 	call  *pipeline.Call
 	salt  []byte // the tenant's
 	work  *workspace
@@ -31,7 +32,7 @@ type workspace struct {
 var workspaces = sync.Pool{New: func() any { return new(workspace) }}
 
 func (u *Upstream) query(c *pipeline.Call, p *pool) query {
-	return query{model: p.sent(c), call: c, salt: u.salt.of(tenant(c))}
+	return query{model: p.sent(c), pool: p.name, call: c, salt: u.salt.of(tenant(c))}
 }
 
 // release gives the query's memory back.
@@ -86,7 +87,7 @@ func (w *workspace) hash(q *query) {
 	c := q.call
 	w.chain.Reset(balance.Hash(q.salt, balance.Hash([]byte(q.model), 0)))
 	w.patch.Reset()
-	if patchTexts(&w.patch, c) != nil {
+	if patchTexts(&w.patch, c, q.pool) != nil {
 		return // rendering will say what is wrong
 	}
 	if c.Route == llm.Responses { // there it becomes a member of its own

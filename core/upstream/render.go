@@ -31,7 +31,7 @@ type order struct {
 func (u *Upstream) render(c *pipeline.Call, t try) (order, error) {
 	var patch llm.Patch
 	p, b := t.pool, t.backend
-	if err := patchTexts(&patch, c); err != nil {
+	if err := patchTexts(&patch, c, p.name); err != nil {
 		return order{}, err
 	}
 	r := c.Request
@@ -74,9 +74,9 @@ func patchModel(patch *llm.Patch, c *pipeline.Call, p *pool) {
 	}
 }
 
-func patchTexts(patch *llm.Patch, c *pipeline.Call) error {
+func patchTexts(patch *llm.Patch, c *pipeline.Call, pool string) error {
 	var edits []pipeline.TextEdits
-	if c.Decision.Mask.Profile != "none" {
+	if c.Decision.Hides(pool) {
 		edits = c.Edits
 	}
 	if c.System != (pipeline.System{}) {
