@@ -105,6 +105,7 @@ type TextEdits struct {
 // An Outcome is what came of a call at the backends.
 type Outcome struct {
 	Backend   string // id of the backend that answered; empty: none was reached
+	Server    string // ip:port of its server, where discovery found it; empty: the backend is one server
 	Pool      string // the target it was chosen from
 	Model     string // the model that answered, as the backend named it
 	Attempts  int

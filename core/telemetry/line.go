@@ -28,6 +28,7 @@ func appendLine(b []byte, e *entry) []byte {
 	b = appendString(b, "model", e.model)
 	b = appendString(b, "served_model", out.Model)
 	b = appendString(b, "backend", out.Backend)
+	b = appendString(b, "server", out.Server)
 	b = appendString(b, "pool", out.Pool)
 	b = appendInt(b, "attempts", int64(out.Attempts))
 	b = appendInt(b, "continued", int64(out.Continued))

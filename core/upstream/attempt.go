@@ -66,7 +66,7 @@ func (u *Upstream) attempt(ctx context.Context, c *pipeline.Call, t try) (*llm.R
 // begin notes that the call goes to the backend, and returns the context of the attempt.
 func (l *live) begin(ctx context.Context) context.Context {
 	o := &l.call.Outcome
-	o.Backend, o.Pool, o.Sent = l.backend.name, l.pool.name, l.sent
+	o.Backend, o.Server, o.Pool, o.Sent = l.backend.name, l.backend.peer.key.dial, l.pool.name, l.sent
 	o.Attempts++
 	if l.u.trace != nil {
 		ctx, l.end = l.u.trace(ctx, l.call, l.backend.name)

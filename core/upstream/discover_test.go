@@ -147,6 +147,15 @@ func TestAddressesAreServers(t *testing.T) {
 	if a, b := one.calls.Load(), two.calls.Load(); a != 10 || b != 10 {
 		t.Errorf("%d and %d calls of 20", a, b)
 	}
+	c := newCall(t, llm.Chat, chat("x", false))
+	reply, err := u.Handle(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = drain(t, reply)
+	if c.Outcome.Backend != "gpu" || "gpu/"+c.Outcome.Server != servers(u)[0] && "gpu/"+c.Outcome.Server != servers(u)[1] {
+		t.Errorf("answered by %s at %s", c.Outcome.Backend, c.Outcome.Server)
+	}
 	if host := <-one.hosts; host != "gpu.test:"+one.port() {
 		t.Errorf("asked as %q", host)
 	}

@@ -46,7 +46,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "gateway_upstream_mirrored_total", Help: "Copies of calls, by the pool that got them and what came of them; left_out: too many were under way.",
 		}, []string{"pool", "outcome"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_upstream_probes_total", Help: "Questions to servers, of their health or their models, by what came of them; ours: the gateway could not ask.",
+			Name: "gateway_upstream_probes_total", Help: "Questions to servers, of their health, models or load, by what came of them; ours: the gateway could not ask.",
 		}, []string{"backend", "probe", "outcome"}),
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_upstream_lookups_total", Help: "Lookups of a backend's name by what came of them.",
