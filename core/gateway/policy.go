@@ -19,6 +19,14 @@ func (g *Gateway) choosePolicy(ctx context.Context, f *config.File) (*policy.Cho
 	return g.feed.Prepare(ctx, &f.Policy, poolNames(f))
 }
 
+// policySetting names where the policies come from.
+func policySetting(f *config.File) string {
+	if f.Policy.Bundle.URL != "" {
+		return "policy.bundle.url"
+	}
+	return "policy"
+}
+
 func poolNames(f *config.File) []string { return slices.Sorted(maps.Keys(f.Upstream.Pools)) }
 
 func (g *Gateway) policyEnv(u *upstream.Upstream) policy.Env {
