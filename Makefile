@@ -53,7 +53,7 @@ bench: build ## compare with direct, nginx and a bare ReverseProxy; writes BENCH
 	@for round in 1 2 3; do $(GO) test -run '^$$' -benchmem -benchtime 500ms -bench 'Share' ./core/sandbox || exit 1; done \
 	  | bin/nexus-bench micro --title '64 goroutines on a pool of so many instances' --append BENCHMARKS.md
 	bin/nexus-bench balance --append BENCHMARKS.md
-	@for round in 1 2 3; do $(GO) test -run '^$$' -benchmem -cpu 1 -benchtime 300ms -bench '^Benchmark(Pick|Prompt|Chain)$$' ./core/upstream/balance || exit 1; done \
+	@for round in 1 2 3; do $(GO) test -run '^$$' -benchmem -cpu 1 -benchtime 300ms -bench '^Benchmark(Choose|Pick|Prompt|Chain)$$' ./core/upstream ./core/upstream/balance || exit 1; done \
 	  | bin/nexus-bench micro --title 'Picking a replica, on one core' --append BENCHMARKS.md
 
 clean: ## remove what was built

@@ -5,12 +5,16 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/mock"
 	"github.com/nexus-gateway/nexus/core/pipeline"
+	"github.com/nexus-gateway/nexus/core/setting"
 	"github.com/nexus-gateway/nexus/core/upstream/balance"
 )
 
@@ -105,6 +109,36 @@ func TestConversationsStayThroughAReload(t *testing.T) {
 	next.pools[0].setMembers(u.pools[0].members())
 	if got := answered(t, next, newCall(t, llm.Chat, turns("it", 4))); got != home {
 		t.Errorf("went to %s, before to %s", got, home)
+	}
+}
+
+// A prompt weighs until the first event, a call until its end; what was sent where is forgotten with the server.
+func TestWhatACallWeighs(t *testing.T) {
+	u, _ := several(t, 2, PoolConfig{Balance: "prefix"})
+	c := newCall(t, llm.Chat, strings.Replace(turns("it", 2), `{"model"`, `{"stream":true,"model"`, 1))
+	reply, err := u.Handle(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := func() (calls, tokens int64) {
+		for _, b := range u.pools[0].members() {
+			calls, tokens = calls+b.peer.replica.Active(), tokens+b.peer.replica.Uncached()
+		}
+		return calls, tokens
+	}
+	if calls, tokens := sum(); calls != 1 || tokens != 0 {
+		t.Errorf("%d calls and %d tokens behind the first event, want 1 and 0", calls, tokens)
+	}
+	_ = reply.Stream.Close()
+	if calls, tokens := sum(); calls != 0 || tokens != 0 {
+		t.Errorf("%d calls and %d tokens behind the end", calls, tokens)
+	}
+	if u.fleet.index.Len() == 0 {
+		t.Error("nothing is remembered of the prompt")
+	}
+	_ = u.Close()
+	if n := u.fleet.index.Len(); n != 0 {
+		t.Errorf("%d blocks are remembered of servers that are gone", n)
 	}
 }
 
@@ -256,5 +290,45 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 	choose()
 	if n := testing.AllocsPerRun(100, choose); n > 3 {
 		t.Errorf("%.1f allocations", n)
+	}
+}
+
+// BenchmarkChoose is all that choosing one of 64 backends costs a call: short ones, and conversations of 64 KB.
+func BenchmarkChoose(b *testing.B) {
+	const backends = 64
+	for _, by := range []string{"round-robin", "least-inflight", "least-load", "session", "prefix"} {
+		for _, kb := range []int{1, 64} {
+			b.Run(fmt.Sprintf("%s/%dKB", by, kb), func(b *testing.B) {
+				u := &Upstream{salt: newSalter(setting.Secret{}), count: NewMetrics(prometheus.NewRegistry())}
+				p := &pool{name: "p", editions: new(atomic.Uint64)}
+				p.balance = newBalancer(PoolConfig{Balance: by, Prefix: usualPrefix, Session: SessionConfig{Key: "conversation", Bound: 1.25}}, NewFleet(), u.count)
+				members := make([]*backend, backends)
+				for i := range members {
+					members[i] = &backend{id: fmt.Sprint(i), weight: 1, peer: &peer{replica: balance.NewReplica(fmt.Sprint(i))}}
+					members[i].peer.health.agree(usualHealth)
+				}
+				p.setMembers(members)
+				calls := make([]*pipeline.Call, 64)
+				for i := range calls {
+					words := strings.Repeat(fmt.Sprintf("word %d ", i), 6)
+					r := new(llm.Request)
+					body := fmt.Sprintf(`{"model":"mock","messages":[{"role":"system","content":"%s"},{"role":"user","content":"%s"}]}`, strings.Repeat("rule ", 50), strings.Repeat(words, kb*1024/len(words)))
+					if err := llm.ParseRequest(llm.Chat, []byte(body), r); err != nil {
+						b.Fatal(err)
+					}
+					calls[i] = &pipeline.Call{Route: llm.Chat, Request: r}
+				}
+				i := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					i++
+					q := u.query(calls[i%len(calls)], p)
+					if chosen, _ := p.pick(time.Now(), &q); chosen == nil {
+						b.Fatal("nobody")
+					}
+					q.release()
+				}
+			})
+		}
 	}
 }

@@ -146,6 +146,16 @@ func (x *Index) Remove(r *Replica) {
 	}
 }
 
+// Len is how many blocks are remembered; those that several replicas were sent count once.
+func (x *Index) Len() (n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, r := range x.runs {
+		n += len(r.blocks)
+	}
+	return n
+}
+
 func (x *Index) newRun(blocks []uint64) *run {
 	var r *run
 	if n := len(x.spare); n > 0 {

@@ -101,8 +101,13 @@ func TestLeastLoadReadsReportsUntilTheyAreStale(t *testing.T) {
 			hold(a, 6, 0)
 		}, 1},
 		{"a stale report is none", func(a, b *balance.Replica) {
-			a.Tell(balance.Report{Running: 0, KV: -1, At: now.Add(-balance.Stale)})
-			b.Tell(balance.Report{Running: 99, KV: -1, At: now.Add(-balance.Stale)})
+			a.Tell(balance.Report{Running: 0, KV: -1, At: now.Add(-3 * balance.Stale)})
+			b.Tell(balance.Report{Running: 99, KV: -1, At: now.Add(-3 * balance.Stale)})
+			hold(a, 1, 0)
+		}, 1},
+		{"nor is one that speaks for the other", func(a, b *balance.Replica) {
+			a.Tell(balance.Report{Running: 99, KV: -1, At: now.Add(-3 * balance.Stale)})
+			b.Tell(balance.Report{Running: 0, KV: -1, At: now.Add(-3 * balance.Stale)})
 			hold(a, 1, 0)
 		}, 1},
 		{"an ageing report is worth less", func(a, b *balance.Replica) {
@@ -240,8 +245,9 @@ func TestPrefixAvoidsAFullCache(t *testing.T) {
 	set := balancetest.Set(2)
 	q := balancetest.Query(1)
 	home, _ := p.Pick(q, set)
-	full := balance.Report{Waiting: 4, Running: 60, KV: 0.99, At: q.Now}
+	full := balance.Report{Waiting: 1, Running: 1, KV: 0.99, At: q.Now}
 	set[home].Tell(full)
+	set[1-home].Tell(balance.Report{Running: 20, KV: 0.1, At: q.Now})
 	if got, _ := p.Pick(q, set); got == home {
 		t.Error("a new prompt went where it must wait for room")
 	}
