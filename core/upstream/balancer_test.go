@@ -38,7 +38,7 @@ func several(t *testing.T, n int, p PoolConfig) (*Upstream, map[string]*mock.Ser
 }
 
 // usualPrefix are the defaults of the configuration.
-var usualPrefix = PrefixConfig{Hit: 0.5, Release: 8000, Running: 256, Slack: 4096}
+var usualPrefix = PrefixConfig{Hit: 0.5, Release: 8000, Running: 512, Slack: 4096}
 
 // turns is a conversation up to its n-th turn.
 func turns(name string, n int) string {

@@ -12,7 +12,7 @@ import (
 type PrefixConfig struct {
 	Hit     float64 `yaml:"hit" default:"0.5" doc:"Share of a prompt, from its beginning on, that a backend must have been sent before to be preferred."`
 	Release int64   `yaml:"release" default:"8000" doc:"Prompt tokens of backlog, beside twice those that would be read again, by which a preferred backend may exceed another before it lets go of a call; half a second of what the model reads is a good measure."`
-	Running int64   `yaml:"running" default:"256" doc:"Prompt tokens that a call in flight weighs, for what it generates; raise it where answers are long and prompts short."`
+	Running int64   `yaml:"running" default:"512" doc:"Prompt tokens that a call in flight weighs, for what it generates; raise it where answers are long and prompts short."`
 	Slack   int64   `yaml:"slack" default:"4096" doc:"Prompt tokens of backlog by which backends may differ when none is preferred, so that gateways choose alike for a conversation's beginning; raise it with many gateways, lower it with one."`
 }
 

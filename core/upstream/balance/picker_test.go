@@ -176,7 +176,7 @@ func TestPrefixIsStickyUntilSaturated(t *testing.T) {
 	sent(first, set[home].Replica)
 	turn := balancetest.Query(1) // the same conversation, longer
 	turn.Blocks, turn.Tokens = append(turn.Blocks, 1, 2), 450
-	hold(set[home].Replica, 10, 500)
+	hold(set[home].Replica, 5, 500)
 	got, cached := p.Pick(turn, set)
 	if got != home || cached != 300 {
 		t.Errorf("picked %d with %d tokens cached, want %d with 300", got, cached, home)
@@ -217,7 +217,7 @@ func TestPrefixGatewaysAgree(t *testing.T) {
 		two, sentTwo := prefix(nil)
 		a, b := balancetest.Set(8), balancetest.Set(8)
 		if known {
-			hold(b[3].Replica, 5, 100)
+			hold(b[3].Replica, 3, 100)
 		}
 		places := make(map[int]bool)
 		for i := range 200 {

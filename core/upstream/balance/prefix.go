@@ -24,7 +24,7 @@ type PrefixOptions struct {
 
 // DefaultPrefix are the settings where none are given: half a second of prompts at 16,000 tokens a second, which a
 // model of 32 billion parameters reads on two H100.
-var DefaultPrefix = PrefixOptions{Hit: 0.5, Release: 8000, Running: 256, Slack: 4096}
+var DefaultPrefix = PrefixOptions{Hit: 0.5, Release: 8000, Running: 512, Slack: 4096}
 
 // NewPrefix makes a Prefix over index, to which its caller adds the calls that are sent.
 func NewPrefix(index *Index, o PrefixOptions) *Prefix { return &Prefix{index: index, o: o} }

@@ -46,12 +46,14 @@ func TestPrefixHoldsItsBars(t *testing.T) {
 				t.Errorf("%.0f tokens/s and a hit rate of %.2f; round-robin has %.0f and %.2f: want twice and three times as much", ours.Rate, ours.Hit, turns.Rate, turns.Hit)
 			}
 		})
-		t.Run(fmt.Sprint("no shared prefix ", seed), func(t *testing.T) {
-			r := results(t, "no shared prefix", seed, "prefix", "round-robin")
-			if ours, turns := r["prefix"], r["round-robin"]; ours.Rate < turns.Rate || ours.Good < turns.Good {
-				t.Errorf("%.0f tokens/s, %.0f in time; round-robin has %.0f and %.0f", ours.Rate, ours.Good, turns.Rate, turns.Good)
-			}
-		})
+		for _, name := range []string{"no shared prefix", "shared system prompts", "skewed"} {
+			t.Run(fmt.Sprint(name, " ", seed), func(t *testing.T) {
+				r := results(t, name, seed, "prefix", "round-robin")
+				if ours, turns := r["prefix"], r["round-robin"]; ours.Rate < turns.Rate || ours.Good < turns.Good {
+					t.Errorf("%.0f tokens/s, %.0f in time; round-robin has %.0f and %.0f", ours.Rate, ours.Good, turns.Rate, turns.Good)
+				}
+			})
+		}
 		t.Run(fmt.Sprint("mixed ", seed), func(t *testing.T) {
 			r := results(t, "mixed", seed)
 			for name, other := range r {
