@@ -39,6 +39,7 @@ type relay struct {
 	buf    []byte         // the chunk handed out
 	spent  []*backend     // where the answer broke off
 	late   []*backend     // of them those that are not asked again: they were silent, or it broke off there twice
+	tries  int            // to take the answer up this time
 	times  int            // that the answer went on
 	barred bool           // a provider's filter has refused it
 	err    error          // of every further Next
@@ -195,22 +196,21 @@ func (r *relay) note(s *stream) {
 	o.Usage, o.Counted = r.told.usage, r.told.prompt && r.told.answer
 }
 
-// mostTries bounds the attempts to take up one answer once.
+// mostTries bounds the attempts to take up one answer once. Where nobody listens is none.
 const mostTries = 3
 
 // elsewhere asks backends to take up the answer: others of the same model first, then the same one again, then those of
 // other models, which may only write it anew.
 func (r *relay) elsewhere(ctx context.Context) bool {
 	asked, model := append([]*backend(nil), r.spent...), r.inner.pool.sent(r.call)
-	tries := 0
+	r.tries = 0
 	ask := func(same bool, not []*backend) (took bool) {
 		for _, p := range r.near() {
-			for (p.sent(r.call) == model) == same && tries < mostTries && !r.barred && ctx.Err() == nil {
+			for (p.sent(r.call) == model) == same && r.tries < mostTries && !r.barred && ctx.Err() == nil {
 				b := r.pick(p, not)
 				if b == nil {
 					break
 				}
-				tries++
 				asked, not = append(asked, b), append(not[:len(not):len(not)], b)
 				if r.at(ctx, p, b, same) {
 					return true
@@ -274,6 +274,9 @@ func (r *relay) ask(ctx context.Context, p *pool, b *backend, f form) (took, unf
 	t.last = !p.spare(time.Now(), p.sent(r.call), r.spent, b)
 	reply, fault := r.u.attempt(ctx, &own, t)
 	r.call.Outcome.Attempts = own.Outcome.Attempts
+	if fault == nil || !fault.unsent {
+		r.tries++
+	}
 	if fault != nil {
 		fault.drop()
 		r.u.count.continued(b.name, f, "refused")
@@ -292,7 +295,7 @@ func (r *relay) ask(ctx context.Context, p *pool, b *backend, f form) (took, unf
 		r.drop(s)
 		return false, false
 	}
-	r.seam = newSeam(f, r.keep)
+	r.seam = newSeam(f, r.keep, stops(r.call))
 	if r.from = r.keep.spoken; f == byIDs {
 		r.keep.tokens = r.keep.tokens[:r.from*numberSize]
 	} else {

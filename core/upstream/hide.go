@@ -10,7 +10,7 @@ import (
 // hide takes out of a chunk what only the gateway asked for.
 func (s *stream) hide(chunk *llm.Chunk) {
 	v := chunk.View
-	if s.order.hides(v) {
+	if s.order.hides(v, !s.passed) {
 		chunk.Raw = nil
 		return
 	}
@@ -37,12 +37,13 @@ func (s *stream) hide(chunk *llm.Chunk) {
 	v.UsageAt, v.Tokens, v.Prompt = llm.Span{}, llm.Member{}, llm.Member{}
 }
 
-// hides reports whether nothing of a chunk is for the caller: the usage it did not ask for, or tokens that have no text yet.
-func (o *order) hides(v *llm.View) bool {
+// hides reports whether nothing of a chunk is for the caller: the usage it did not ask for, or tokens that have no text yet,
+// unless it is the first event: that one tells the role.
+func (o *order) hides(v *llm.View, first bool) bool {
 	if v.HasUsage && v.Choices == 0 {
 		return o.hideUsage
 	}
-	if !o.hideTokens || v.Tokens.At.Len() == 0 || len(v.Finishes)+len(v.Calls) > 0 || v.HasUsage && !o.hideTicker {
+	if first || !o.hideTokens || v.Tokens.At.Len() == 0 || len(v.Finishes)+len(v.Calls) > 0 || v.HasUsage && !o.hideTicker {
 		return false
 	}
 	for i := range v.Texts {

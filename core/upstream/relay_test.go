@@ -307,7 +307,7 @@ func TestSeam(t *testing.T) {
 	} {
 		k := &transcript{}
 		k.lanes[content] = []byte(strings.ReplaceAll(tt.delivered, "\n", `\n`))
-		s := newSeam(tt.form, k)
+		s := newSeam(tt.form, k, nil)
 		got := ""
 		ok := true
 		for _, r := range tt.next { // one by one, as bad as it comes
@@ -386,5 +386,35 @@ func TestTheSameBackendGetsOneMoreChance(t *testing.T) {
 	_, c, err := listen(t, u, llm.Chat, fmt.Sprintf(chatBody, ""))
 	if err == nil || bad.Stats().Requests != 2 || good.Stats().Requests != 1 {
 		t.Errorf("%v, %+v: %d and %d requests, want 2 and 1", err, c.Outcome, bad.Stats().Requests, good.Stats().Requests)
+	}
+}
+
+// A stop string that lies across the seam ends the answer, as it would have without one.
+func TestStopStringAcrossTheSeam(t *testing.T) {
+	for _, tt := range []struct{ stop, rest, text, finish string }{
+		{`"STOP"`, "OP and on", "say STO", "stop"},
+		{`["no","STOP"]`, "OP", "say STO", "stop"},
+		{`"STOP"`, "ART", "say START", "length"},
+		{`"STOP"`, "  STOP", "say ST  STOP", "length"}, // the engine's own to find
+		{`"say"`, "x", "say STx", "length"},            // long past
+	} {
+		bad := rawBackend(t, func(c net.Conn, _ int64) {
+			_, _ = io.WriteString(c, streamHead+chunked(delta(0, "say ", "")+delta(0, "ST", "")))
+			_ = c.Close()
+		})
+		good := rawBackend(t, func(c net.Conn, _ int64) {
+			var events string
+			for _, r := range tt.rest {
+				events += delta(0, string(r), "")
+			}
+			_, _ = io.WriteString(c, streamHead+chunked(events+delta(0, "", "length")+doneText)+"0\r\n\r\n")
+		})
+		u, _, _ := pair(t, "vllm", "", func(c *Config) {
+			c.Backends = map[string]BackendConfig{"bad": {URL: bad.url, Kind: "vllm"}, "good": {URL: good.url, Kind: "vllm"}}
+		})
+		got, c, err := listen(t, u, llm.Chat, fmt.Sprintf(chatBody, `"stop":`+tt.stop+`,`))
+		if err != nil || got.text != tt.text || got.finish != tt.finish || got.dones != 1 || c.Outcome.Finish != tt.finish {
+			t.Errorf("stop %s, rest %q: %q, finish %q, %v; want %q, %q", tt.stop, tt.rest, got.text, got.finish, err, tt.text, tt.finish)
+		}
 	}
 }

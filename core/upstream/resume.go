@@ -49,7 +49,7 @@ func (p plan) formsAt(b *backend, t *transcript) []form {
 		forms = append(forms, byIDs)
 	}
 	// An engine that thinks would take a text without its thoughts for one of them.
-	if p.text && b.prefill != prefillNone && !t.thinks() && len(t.lanes[content]) > 0 {
+	if p.text && b.prefill != prefillNone && !t.thinks() && len(t.trimmed()) > 0 {
 		forms = append(forms, byText)
 	}
 	return append(forms, anew)

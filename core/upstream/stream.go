@@ -37,6 +37,7 @@ type stream struct {
 	rest     int64 // estimated completion tokens, until the backend counts
 	buf      []byte
 	closed   bool
+	passed   bool        // an event has
 	whole    atomic.Bool // the body has been read to its end
 	finished error       // what the attempt ended with, for its span
 	fault    *fault      // what broke the answer off; nil: nothing, or the caller left
@@ -203,6 +204,7 @@ func (s *stream) pass(chunk llm.Chunk) (llm.Chunk, error) {
 		s.keep.note(&chunk)
 	}
 	s.hide(&chunk)
+	s.passed = true
 	return chunk, nil
 }
 
