@@ -52,8 +52,8 @@ func TestACallIsExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, err := trial.ExplainRecorded(t.Context(), call)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(e.Notes) > 0 {
+		t.Fatalf("%q, %v", e.Notes, err)
 	}
 	var b strings.Builder
 	if err := e.Print(&b); err != nil || !strings.Contains(b.String(), "chain: routes.short → targets default → backend one, pool default, model mock, status 200\n") ||

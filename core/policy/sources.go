@@ -72,6 +72,7 @@ type files struct {
 	yaml     Decode            // reads tables; nil: nobody does
 	data     []byte
 	from     string // name of data in messages
+	root     string // what stands before every name in messages
 	pools    []string
 	content  string // hash of all of the above but pools
 	hash     string // of content and pools: what is compiled
@@ -85,7 +86,7 @@ func (src Sources) read() (*files, error) {
 		src = Shipped()
 		src.Pools, src.YAML = pools, decode
 	}
-	f := &files{rego: map[string]string{}, tests: map[string]string{}, tables: map[string]string{}, yaml: src.YAML, pools: slices.Sorted(slices.Values(src.Pools))}
+	f := &files{rego: map[string]string{}, tests: map[string]string{}, tables: map[string]string{}, yaml: src.YAML, root: src.Name, pools: slices.Sorted(slices.Values(src.Pools))}
 	if src.Pools == nil {
 		f.pools = nil
 	}
@@ -108,12 +109,13 @@ func (src Sources) read() (*files, error) {
 	return f.named(""), nil
 }
 
-// named gives f its hashes and its revision; empty: a part of the content's hash.
+// named gives f its hashes and its revision; empty: a part of the content's hash, which is the same wherever the folder
+// lies.
 func (f *files) named(revision string) *files {
-	f.content = f.sum()
+	f.content = f.sum("", f.from)
 	f.revision = cut(revision, maxName)
 	if revision == "" {
-		f.revision = f.content[:12]
+		f.revision = f.sum(f.root, "")[:12]
 	}
 	return f.among(f.pools)
 }
@@ -201,18 +203,19 @@ func bounded(r io.Reader, limit int, name string) ([]byte, error) {
 }
 
 // sum is the hash of all that the policy's author wrote.
-func (f *files) sum() string {
+// The names count without root before them.
+func (f *files) sum(root, from string) string {
 	h := sha256.New()
 	part := func(s string) { fmt.Fprintf(h, "%d:", len(s)); io.WriteString(h, s) }
 	for _, set := range []map[string]string{f.rego, f.tests, f.tables} {
 		for _, name := range slices.Sorted(maps.Keys(set)) {
-			part(name)
+			part(strings.TrimPrefix(name, root))
 			part(set[name])
 		}
 		part("")
 	}
 	part(string(f.data))
-	part(f.from)
+	part(from)
 	return hex.EncodeToString(h.Sum(nil))
 }
 

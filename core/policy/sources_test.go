@@ -71,3 +71,22 @@ func TestSourcesAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A revision is the same wherever the folder lies, so that a decision of the log can be told from another policy's.
+func TestRevisionIsThatOfTheContent(t *testing.T) {
+	revision := func(name, text string) string {
+		src := rego("a.rego", text)
+		src.Name = name
+		e, err := Compile(t.Context(), src, testConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Revision()
+	}
+	if a, b := revision("/etc/nexus/policies", threeLines), revision("mine", threeLines); a != b {
+		t.Errorf("got %s and %s", a, b)
+	}
+	if a, b := revision("mine", threeLines), revision("mine", threeLines+"\nz := {\"reason\": \"z\"} if input.attempt == 2\n"); a == b {
+		t.Errorf("two policies have the revision %s", a)
+	}
+}
