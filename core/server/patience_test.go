@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -50,45 +51,59 @@ func TestComments(t *testing.T) {
 		{"a body that is no error", func() (*llm.Reply, error) { return whole(200, `{"secret":true}`), nil }, `"code":"internal_error"`, true},
 		{"a stream that fails before its first event", func() (*llm.Reply, error) { return failing(), nil }, `"code":"bad_backend_answer"`, true},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := defaults
-			c.KeepAlive = 20 * time.Millisecond
-			heard := make(chan struct{})
-			address := start(t, c, func(_ context.Context, c *pipeline.Call) (*llm.Reply, error) {
-				c.Waiter.WaitBegins()
-				c.Outcome.Backend = "one" // as upstream does meanwhile
-				<-heard
-				c.Outcome.Backend = "two"
-				c.Waiter.WaitEnds()
-				return tt.reply()
+		for _, second := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, HTTP/2 %v", tt.name, second), func(t *testing.T) {
+				comments(t, tt.reply, tt.want, tt.cut, second)
 			})
-			response := send(t, address)
-			defer response.Body.Close()
-			first := make([]byte, len(": keep-alive\n\n: keep-alive\n\n"))
-			if _, err := io.ReadFull(response.Body, first); err != nil || string(first) != ": keep-alive\n\n: keep-alive\n\n" {
-				t.Fatalf("heard %q, %v", first, err)
-			}
-			close(heard)
-			rest, err := io.ReadAll(response.Body)
-			got := strings.TrimLeft(strings.ReplaceAll(string(rest), ": keep-alive\n\n", ""), "\n")
-			if !strings.Contains(got, tt.want) || !strings.HasPrefix(got, "data: ") || (err != nil) != tt.cut || strings.Contains(got, "secret") {
-				t.Errorf("then %q, %v", got, err)
-			}
-			if h := response.Header; response.StatusCode != 200 || !strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") || h.Get("X-Request-Id") == "" || h.Get("Cache-Control") != "no-cache" || h.Get("X-Nexus-Backend") != "" {
-				t.Errorf("status %d, %v", response.StatusCode, h)
-			}
-		})
+		}
 	}
 }
 
-func send(t *testing.T, address string) *http.Response {
+func comments(t *testing.T, reply func() (*llm.Reply, error), want string, cut, second bool) {
+	c := defaults
+	c.KeepAlive = 20 * time.Millisecond
+	heard := make(chan struct{})
+	address := start(t, c, func(_ context.Context, c *pipeline.Call) (*llm.Reply, error) {
+		c.Waiter.WaitBegins()
+		c.Outcome.Backend = "one" // as upstream does meanwhile
+		<-heard
+		c.Outcome.Backend = "two"
+		c.Waiter.WaitEnds()
+		return reply()
+	})
+	response := send(t, address, second)
+	defer response.Body.Close()
+	first := make([]byte, len(": keep-alive\n\n: keep-alive\n\n"))
+	if _, err := io.ReadFull(response.Body, first); err != nil || string(first) != ": keep-alive\n\n: keep-alive\n\n" {
+		t.Fatalf("heard %q, %v", first, err)
+	}
+	close(heard)
+	rest, err := io.ReadAll(response.Body)
+	got := strings.TrimLeft(strings.ReplaceAll(string(rest), ": keep-alive\n\n", ""), "\n")
+	if !strings.Contains(got, want) || !strings.HasPrefix(got, "data: ") || (err != nil) != cut || strings.Contains(got, "secret") {
+		t.Errorf("then %q, %v", got, err)
+	}
+	if h := response.Header; response.StatusCode != 200 || !strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") || h.Get("X-Request-Id") == "" || h.Get("Cache-Control") != "no-cache" || h.Get("X-Nexus-Backend") != "" {
+		t.Errorf("status %d, %v", response.StatusCode, h)
+	}
+}
+
+func send(t *testing.T, address string, second bool) *http.Response {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, "http://"+address+"/v1/chat/completions", strings.NewReader(`{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(r)
+	client := http.DefaultClient
+	if second {
+		p := new(http.Protocols)
+		p.SetUnencryptedHTTP2(true)
+		transport := &http.Transport{Protocols: p}
+		t.Cleanup(transport.CloseIdleConnections)
+		client = &http.Client{Transport: transport}
+	}
+	response, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +121,7 @@ func TestStatusIsHeld(t *testing.T) {
 			c.Waiter.WaitEnds()
 			return nil, &pipeline.Refusal{Kind: pipeline.GatewayTimeout, Code: "first_token_timeout", Reason: "Too late."}
 		})
-		response := send(t, address)
+		response := send(t, address, false)
 		_ = response.Body.Close()
 		if response.StatusCode != 504 {
 			t.Errorf("every %v: status %d, want 504", every, response.StatusCode)
@@ -134,7 +149,7 @@ func TestCommentsWhileTextIsHeldBack(t *testing.T) {
 			}
 		}()
 		address := start(t, c, func(context.Context, *pipeline.Call) (*llm.Reply, error) { return e.reply(), nil })
-		response := send(t, address)
+		response := send(t, address, false)
 		want := first + ": keep-alive\n\n: keep-alive\n\n"
 		got := make([]byte, len(want))
 		if _, err := io.ReadFull(response.Body, got); err != nil || string(got) != want {

@@ -85,8 +85,6 @@ func (b BackendConfig) validate(p setting.Problems) {
 		p.Addf("url", "is missing: give the backend's address, such as http://127.0.0.1:8000")
 	case strings.Contains(b.URL, "@"): // not repeated: problems go to logs
 		p.Addf("url", "carries a password: put the credential in api_key")
-	case strings.Contains(b.URL, "@") && (err != nil || u.User != nil): // first: what follows repeats the address
-		p.Addf("url", "carries a password: put the credential in api_key")
 	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
 		p.Addf("url", "%q is not an address: write http://HOST:PORT or https://HOST", b.URL)
 	case u.RawQuery != "" || u.Fragment != "":

@@ -493,3 +493,52 @@ func FuzzTunnel(f *testing.F) {
 		}
 	})
 }
+
+// A caller that does not read holds up its own stream of a shared connection, within its window, and no other.
+func TestSecondSlowCaller(t *testing.T) {
+	var wrote atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if !strings.Contains(string(body), "flood") {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, answerJSON)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		text := eventText(`{"choices":[{"index":0,"delta":{"content":"` + strings.Repeat("x", 900) + `"}}]}`)
+		for {
+			n, err := io.WriteString(w, text)
+			if err != nil {
+				return
+			}
+			wrote.Add(int64(n))
+		}
+	}))
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	s.Config.Protocols = p
+	s.Start()
+	defer s.Close()
+	u := linked(t, BackendConfig{URL: s.URL, Protocol: "h2c"})
+	var replies []*llm.Reply
+	for range 20 {
+		reply, err := u.Handle(context.Background(), newCall(t, llm.Chat, chat("flood", true)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		replies = append(replies, reply)
+	}
+	for before := int64(-1); before != wrote.Load(); time.Sleep(100 * time.Millisecond) {
+		before = wrote.Load()
+	}
+	if per := wrote.Load() / 20; per > 4*streamWindow {
+		t.Errorf("%d bytes of each stream went out that nobody read", per)
+	}
+	if status, _, err := ask(t, u, chat("x", false)); status != 200 {
+		t.Errorf("another call: %d, %v", status, err)
+	}
+	for _, r := range replies {
+		_ = r.Stream.Close()
+	}
+	waitUntil(t, func() bool { return inflight(u) == 0 })
+}
