@@ -290,6 +290,30 @@ gone := {"targets": [{"pool": "gone", "mask": "none"}, "far"]} if input.request.
 	}
 }
 
+// A mirror sees what plugins let through, whatever the decision shows to the pool that answers.
+func TestMirrorsAreMasked(t *testing.T) {
+	needPlugins(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "m.rego"), "package nexus.masks\n\nraw := {\"profile\": \"none\"}\n")
+	near, far := newWitness(t), newWitness(t)
+	text := strings.NewReplacer(
+		"backends: {one: ", "backends: {two: {kind: vllm, url: "+far.url+"}, one: ",
+		"pools: {default: {models: [mock, mock-echo], backends: [one]}}",
+		`pools: {near: {models: [near], backends: [one], mirror: {pool: far, share: 1}}, far: {models: [far], backends: [two]}}`,
+		"{deadline: 1s}", fmt.Sprintf("{deadline: 1s, dir: %q}", dir),
+	).Replace(fmt.Sprintf(minimal, near.url))
+	_, address, _ := run(t, text+masking)
+	status, _, out := chat(t, address, "", `{"model":"near","messages":[{"role":"user","content":"kim@example.com"}]}`)
+	if got, _ := json.Marshal(near.calls()); status != http.StatusOK || !strings.Contains(string(got), "kim@example.com") {
+		t.Errorf("%d %s; the pool was asked %s", status, out, got)
+	}
+	var seen []map[string]any
+	waitFor(t, "the mirror to be asked", func() bool { seen = append(seen, far.calls()...); return len(seen) > 0 })
+	if got, _ := json.Marshal(seen); !strings.Contains(string(got), "[EMAIL]") {
+		t.Errorf("the mirror was asked %s", got)
+	}
+}
+
 func TestExampleTenantTiers(t *testing.T) {
 	large, small, address := exampleGateway(t, "tenant-tiers", "", "large", "small", "seoul", "cloud")
 	body := `{"model":"m","max_tokens":9000,"messages":[{"role":"user","content":"안녕"}]}`

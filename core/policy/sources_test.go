@@ -67,6 +67,9 @@ func TestSourcesAreBounded(t *testing.T) {
 	if _, err := rego("a.rego", "package a\n"+strings.Repeat("# x\n", 3<<20)).read(); err == nil || !strings.Contains(err.Error(), "more than 8388608 bytes") {
 		t.Errorf("got %v", err)
 	}
+	if _, err := rego("a.rego", threeLines, "data.json", strings.Repeat(" ", maxData+1)).read(); err == nil || !strings.Contains(err.Error(), "data.json: more than 67108864 bytes") {
+		t.Errorf("got %v", err)
+	}
 	if _, err := big.read(); err != nil {
 		t.Error(err)
 	}

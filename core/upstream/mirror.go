@@ -36,6 +36,7 @@ func (u *Upstream) copy(c *pipeline.Call, p *pool) {
 	}
 	own := *c
 	own.ID, own.Outcome, own.Trace, own.Waiter, own.Metered = c.ID+"-mirror", pipeline.Outcome{}, pipeline.Trace{}, nil, false
+	own.Decision.Mask.Profile = "" // no decision was asked whether a mirror may see what the caller wrote
 	u.extra.Go(func() {
 		defer func() { <-m.seats }()
 		u.count.mirror(m.to.name, u.reflect(&own, m))
