@@ -2,11 +2,13 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -420,5 +422,49 @@ func TestANameThatIsOutLeadsWhereItLed(t *testing.T) {
 	z.set("gpu.test", "127.0.0.2")
 	if _, _, err := ask(t, u, chat("x", false)); err != nil || two.calls.Load() != 1 {
 		t.Errorf("a name that leads elsewhere is not followed: %v", err)
+	}
+}
+
+// A server found by name is asked under that name in TLS too, and its certificate must bear it.
+func TestDiscoveredServersInTLS(t *testing.T) {
+	z := newZone(t)
+	z.set("example.com", "127.0.0.1") // which httptest's certificate bears
+	z.set("other.test", "127.0.0.1")
+	names := make(chan string, 10)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, answerJSON)
+	}))
+	s.TLS = &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		names <- h.ServerName
+		return nil, nil
+	}}
+	s.Config.ErrorLog = quietLog()
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	savePEM(t, ca, "CERTIFICATE", s.Certificate().Raw)
+	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
+	for host, good := range map[string]bool{"example.com": true, "other.test": false} {
+		f := NewFleet()
+		f.Resolver = z.resolver()
+		b := BackendConfig{URL: "https://" + host + ":" + port, Kind: "openai", Weight: 1, Health: usualHealth, TLS: TLSConfig{CA: ca}}
+		b.Discovery = DiscoveryConfig{Mode: "dns", Interval: time.Hour}
+		u, err := New(Config{
+			Backends: map[string]BackendConfig{"gpu": b},
+			Pools:    map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"gpu"}, Timeouts: TimeoutsConfig{Connect: 5 * time.Second}}},
+		}, f, NewMetrics(prometheus.NewRegistry()), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = u.Close() })
+		running(t, f)
+		u.Await(t.Context())
+		if _, _, err := ask(t, u, chat("x", false)); (err == nil) != good {
+			t.Errorf("%s: %v", host, err)
+		}
+		if name := <-names; name != host {
+			t.Errorf("asked for the certificate of %q, want %s", name, host)
+		}
 	}
 }
