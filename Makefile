@@ -5,6 +5,8 @@ PLUGINS     := $(notdir $(patsubst %/main.go,%,$(wildcard plugins/*/main.go)))
 MODULES     := $(PLUGINS:%=bin/plugins/%.wasm)
 # What make bench measures of one call, beside whole processes.
 ONE         := ^Benchmark(Hook|Text|Stream|Request|Metering|Call|Reset)$$
+# And of one decision.
+DECIDE      := ^Benchmark(Decision|Input|Reload)$$$$
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
@@ -55,6 +57,9 @@ bench: build ## compare with direct, nginx and a bare ReverseProxy; writes BENCH
 	bin/nexus-bench balance --append BENCHMARKS.md
 	@for round in 1 2 3; do $(GO) test -run '^$$' -benchmem -cpu 1 -benchtime 300ms -bench '^Benchmark(Choose|Pick|Prompt|Chain)$$' ./core/upstream ./core/upstream/balance || exit 1; done \
 	  | bin/nexus-bench micro --title 'Picking a replica, on one core' --append BENCHMARKS.md
+
+	@for round in 1 2 3; do $(GO) test -run '^$$' -cpu 1 -benchtime 300ms -bench '$(DECIDE)' ./core/policy || exit 1; done \
+	  | bin/nexus-bench micro --title 'One decision of policies/bench by either engine, its input, and a reload of 50 modules' --append BENCHMARKS.md
 
 clean: ## remove what was built
 	rm -rf bin plugins/dist/shipped.zip

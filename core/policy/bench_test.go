@@ -66,15 +66,6 @@ func BenchmarkStageTwoClaims(b *testing.B) {
 	}
 }
 
-func BenchmarkInput(b *testing.B) {
-	s := benchEngine(b).Stage(Env{})
-	c := newCall(b, chatBody)
-	b.ReportAllocs()
-	for b.Loop() {
-		s.plan.build(s.facts(c))
-	}
-}
-
 func BenchmarkInputWhole(b *testing.B) {
 	s := benchEngine(b).Stage(Env{})
 	s.plan = planOf(reads{"input": nil})

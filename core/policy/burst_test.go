@@ -64,7 +64,7 @@ func TestAStallOfTheProcessIsNotATimeout(t *testing.T) {
 	}
 	for _, tt := range tests {
 		r := &evaluation{
-			engine: &Engine{queue: calls, cfg: Config{Deadline: time.Hour}}, cancel: topdown.NewCancel(),
+			engine: &Engine{queue: calls}, deadline: time.Hour, cancel: topdown.NewCancel(),
 			begun: processTime() - tt.used, stalls: tt.stalls,
 		}
 		if r.expire(); r.cancel.Cancelled() != tt.cancelled {

@@ -38,6 +38,8 @@ type prepared struct {
 	pools    map[string]bool     // nil: any
 	reads    reads
 	warnings []string
+	lane     *lane  // nil: topdown evaluates
+	why      string // why there is no lane; empty: none was asked for
 }
 
 // A Compiler compiles policies and remembers the last ones, so that a reload that did not change them
@@ -62,12 +64,18 @@ func (k *Compiler) compile(ctx context.Context, f *files, cfg Config) (_ *Engine
 	if cfg.Loose {
 		hash += " loose"
 	}
+	if cfg.Engine == engineAuto || cfg.Engine == engineWasm {
+		hash += fmt.Sprint(" wasm within ", cfg.Deadline)
+	}
 	k.mu.Lock()
 	p := k.last
 	k.mu.Unlock()
 	if p == nil || p.hash != hash {
 		if p, err = prepare(ctx, f, cfg.Loose); err != nil {
 			return nil, err
+		}
+		if cfg.Engine == engineAuto || cfg.Engine == engineWasm {
+			p.addLane(ctx, f, cfg)
 		}
 		p.hash = hash
 		k.mu.Lock()
@@ -76,6 +84,9 @@ func (k *Compiler) compile(ctx context.Context, f *files, cfg Config) (_ *Engine
 	}
 	if errs := p.reads.unlisted(cfg); len(errs) > 0 {
 		return nil, errs
+	}
+	if cfg.Engine == engineWasm && p.lane == nil {
+		return nil, fmt.Errorf("policy: engine wasm cannot decide as topdown does: %s; leave that out, or set policy.engine to auto", p.why)
 	}
 	return &Engine{prepared: p, cfg: cfg, revision: f.revision, queue: calls}, nil
 }

@@ -85,10 +85,15 @@ func (e *Engine) take(ctx context.Context) error {
 // evaluate asks for the decision on input. The evaluation is cancelled at the deadline and given up at
 // twice that time: a builtin that does not look at the cancellation keeps a goroutine, never the caller.
 func (e *Engine) evaluate(ctx context.Context, input ast.Object) (ast.Value, error) {
+	return e.evaluateWithin(ctx, input, e.cfg.Deadline)
+}
+
+// evaluateWithin is evaluate with another deadline.
+func (e *Engine) evaluateWithin(ctx context.Context, input ast.Object, deadline time.Duration) (ast.Value, error) {
 	if err := e.take(ctx); err != nil {
 		return nil, err
 	}
-	r := &evaluation{engine: e, input: input, cancel: topdown.NewCancel(), over: make(chan struct{})}
+	r := &evaluation{engine: e, input: input, deadline: deadline, cancel: topdown.NewCancel(), over: make(chan struct{})}
 	select {
 	case handoff <- r:
 	default:
@@ -129,13 +134,15 @@ func work(r *evaluation) {
 type evaluation struct {
 	engine *Engine
 	input  ast.Object
-	cancel topdown.Cancel
-	over   chan struct{} // closed when the evaluation has ended or is given up
-	value  ast.Value     // nil: undefined; set, as err is, when it has ended
-	err    error
-	state  atomic.Int32
-	begun  time.Duration // the process's processor time when it began
-	stalls int           // times that it was given longer
+
+	deadline time.Duration
+	cancel   topdown.Cancel
+	over     chan struct{} // closed when the evaluation has ended or is given up
+	value    ast.Value     // nil: undefined; set, as err is, when it has ended
+	err      error
+	state    atomic.Int32
+	begun    time.Duration // the process's processor time when it began
+	stalls   int           // times that it was given longer
 }
 
 const (
@@ -149,7 +156,7 @@ const (
 func (r *evaluation) run() {
 	defer r.end()
 	r.begun = processTime()
-	timer := time.AfterFunc(r.engine.cfg.Deadline, r.expire)
+	timer := time.AfterFunc(r.deadline, r.expire)
 	defer timer.Stop()
 	p := r.engine.prepared
 	m := p.memories.Get().(*memory)
@@ -188,7 +195,7 @@ const maxStalls = 16
 
 // expire cancels at the deadline.
 func (r *evaluation) expire() {
-	deadline := r.engine.cfg.Deadline
+	deadline := r.deadline
 	if r.stalled(deadline, r.expire) {
 		return
 	}
@@ -198,7 +205,7 @@ func (r *evaluation) expire() {
 
 // abandon gives the evaluation up at twice the deadline.
 func (r *evaluation) abandon() {
-	if r.stalled(2*r.engine.cfg.Deadline, r.abandon) {
+	if r.stalled(2*r.deadline, r.abandon) {
 		return
 	}
 	if r.state.CompareAndSwap(running, givenUp) {
@@ -237,7 +244,7 @@ func (r *evaluation) end() {
 // it may still be written.
 func (r *evaluation) result() (ast.Value, error) {
 	if r.state.Load() == givenUp {
-		return nil, fail(timeout, "no decision within %v", 2*r.engine.cfg.Deadline)
+		return nil, fail(timeout, "no decision within %v", 2*r.deadline)
 	}
 	return r.value, r.failure()
 }

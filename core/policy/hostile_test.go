@@ -89,11 +89,16 @@ func TestHostilePoliciesEnd(t *testing.T) {
 		{"in", head + "a := {} if every x in numbers.range(1, 100000) { not {\"a\": x} in data.h.objects; not {\"b\": x} in data.h.object }"},
 		{"power", head + "_p0 := 99999999999\n\n" + power(60) + "a := {} if _p60 > 1"},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+	for i, tt := range append(tests, tests...) {
+		engine := [...]string{engineTopdown, engineAuto}[i/len(tests)]
+		t.Run(tt.name+" in "+engine, func(t *testing.T) {
 			cfg := testConfig()
-			cfg.Deadline = 20 * time.Millisecond
-			s := compile(t, cfg, "a.rego", tt.rego, "data.json", hostileData()).Stage(Env{})
+			cfg.Deadline, cfg.Engine = 20*time.Millisecond, engine
+			e := compile(t, cfg, "a.rego", tt.rego, "data.json", hostileData())
+			if engine == engineAuto && e.lane == nil {
+				t.Skip(e.why)
+			}
+			s := e.Stage(Env{})
 			within(t, "decision", 2*cfg.Deadline+slack, func() time.Duration {
 				var err error
 				c := newCall(t, chatBody)

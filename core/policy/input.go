@@ -99,12 +99,14 @@ type plan []section
 
 type section struct {
 	key    *ast.Term
+	name   string
 	give   func(*facts) given // nil: an object of fields
 	fields []field
 }
 
 type field struct {
 	key  *ast.Term
+	name string
 	give func(*facts) given
 }
 
@@ -121,15 +123,15 @@ func planOf(r reads) plan {
 			continue
 		}
 		if f.name == "" {
-			p = append(p, section{key: ast.StringTerm(f.group), give: f.give})
+			p = append(p, section{key: ast.StringTerm(f.group), name: f.group, give: f.give})
 			continue
 		}
 		if f.group != last {
-			p = append(p, section{key: ast.StringTerm(f.group)})
+			p = append(p, section{key: ast.StringTerm(f.group), name: f.group})
 			last = f.group
 		}
 		s := &p[len(p)-1]
-		s.fields = append(s.fields, field{ast.StringTerm(f.name), f.give})
+		s.fields = append(s.fields, field{ast.StringTerm(f.name), f.name, f.give})
 	}
 	return p
 }

@@ -94,6 +94,9 @@ func TestInputIsTheDocument(t *testing.T) {
 			s := stage(tt.env, []string{"x-canary", "x-absent"}, []string{"Alpha", "프로젝트", "beta"})
 			got := s.plan.build(s.facts(tt.call))
 			want := ast.MustInterfaceToValue(doc).(ast.Object)
+			if image := imaged(t, s.plan, s.facts(tt.call)); image.Compare(got) != 0 {
+				t.Errorf("the two engines are given different inputs:\ntopdown %v\nwasm    %v", got, image)
+			}
 			want.Foreach(func(k, v *ast.Term) {
 				if g := got.Get(k); g == nil || g.Value.Compare(v.Value) != 0 {
 					t.Errorf("%v:\n got %v\nwant %v", k, g, v)

@@ -11,6 +11,7 @@ import (
 // Metrics counts decisions. It outlives reloads; a nil one counts nothing.
 type Metrics struct {
 	decisions *prometheus.CounterVec
+	engines   *prometheus.CounterVec
 	seconds   prometheus.Histogram
 }
 
@@ -21,6 +22,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "gateway_policy_decisions_total",
 			Help: "Decisions by what came of the evaluation and what became of the call.",
 		}, []string{"outcome", "action"}),
+		engines: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_policy_evaluations_total",
+			Help: "Calls by the engine that evaluated the policy; one that Wasm left to topdown is topdown's.",
+		}, []string{"engine"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "gateway_policy_seconds",
 			Help:    "Time of one decision, its input included.",
@@ -31,7 +36,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Name: "gateway_policy_adrift_evaluations",
 		Help: "Evaluations given up at twice the deadline that still run.",
 	}, func() float64 { return float64(calls.adrift.Load() + shadows.adrift.Load()) })
-	reg.MustRegister(m.decisions, m.seconds, adriftGauge)
+	reg.MustRegister(m.decisions, m.engines, m.seconds, adriftGauge)
 	return m
 }
 
@@ -41,6 +46,12 @@ func (m *Metrics) decided(o outcome, a pipeline.Action, took time.Duration) {
 	}
 	m.decisions.WithLabelValues(string(o), string(a)).Inc()
 	m.seconds.Observe(took.Seconds())
+}
+
+func (m *Metrics) evaluated(engine string) {
+	if m != nil {
+		m.engines.WithLabelValues(engine).Inc()
+	}
 }
 
 // feedMetrics counts what a feed brings.

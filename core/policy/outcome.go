@@ -26,8 +26,7 @@ type verdict struct {
 func (s *Stage) decide(ctx context.Context, c *pipeline.Call) (*verdict, error) {
 	start := time.Now()
 	a := &answer{facts: s.facts(c), outcome: decided}
-	a.input = s.plan.build(a.facts)
-	v, err := s.judge(ctx, c, a.input)
+	v, err := s.ask(ctx, c, a)
 	if err != nil && ctx.Err() != nil {
 		return nil, err // the caller left: nothing was decided
 	}
@@ -93,9 +92,35 @@ func (s *Stage) record(c *pipeline.Call, a *answer) {
 	s.env.Log.add(e)
 }
 
-// judge evaluates, and checks what came of it. Rules in conflict come with the failure.
+// ask has the policy decide for c: in Wasm where it is compiled to that, else, or in doubt, in topdown, within what is
+// left of the deadline.
+func (s *Stage) ask(ctx context.Context, c *pipeline.Call, a *answer) (*verdict, error) {
+	within, start := s.engine.cfg.Deadline, time.Now()
+	if w := s.engine.lane; w != nil {
+		v, err := w.decide(ctx, s.plan, a.facts, s.engine.pools)
+		if err == nil {
+			s.env.Metrics.evaluated(engineWasm)
+			own := *v // others share it
+			return s.fits(&own, c)
+		}
+		if err != errDoubt {
+			s.env.Metrics.evaluated(engineWasm)
+			return nil, err
+		}
+		within = max(within-time.Since(start), within/8)
+	}
+	s.env.Metrics.evaluated(engineTopdown)
+	a.input = s.plan.build(a.facts)
+	return s.judgeWithin(ctx, c, a.input, within)
+}
+
+// judge evaluates in topdown, and checks what came of it. Rules in conflict come with the failure.
 func (s *Stage) judge(ctx context.Context, c *pipeline.Call, input ast.Object) (*verdict, error) {
-	value, err := s.engine.evaluate(ctx, input)
+	return s.judgeWithin(ctx, c, input, s.engine.cfg.Deadline)
+}
+
+func (s *Stage) judgeWithin(ctx context.Context, c *pipeline.Call, input ast.Object, deadline time.Duration) (*verdict, error) {
+	value, err := s.engine.evaluateWithin(ctx, input, deadline)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +128,11 @@ func (s *Stage) judge(ctx context.Context, c *pipeline.Call, input ast.Object) (
 	if err != nil {
 		return nil, &failure{misshapen, err}
 	}
+	return s.fits(v, c)
+}
+
+// fits checks that v is a decision for c, and one that this gateway can carry out.
+func (s *Stage) fits(v *verdict, c *pipeline.Call) (*verdict, error) {
 	if v.conflict != nil {
 		return v, fail(conflict, "rules %v claim the call with equal priority", v.conflict)
 	}

@@ -19,6 +19,8 @@ type Config struct {
 	Data     string        `yaml:"data" default:"" doc:"JSON file that policies read as data; empty: data.json in the folder, if there is one."`
 	Deadline time.Duration `yaml:"deadline" default:"20ms" doc:"Processor time one decision may take. Evaluation is cancelled then, and given up at twice that time."`
 
+	Engine string `yaml:"engine" default:"auto" enum:"auto,topdown,wasm" doc:"What evaluates: topdown; wasm, where a policy that cannot run there is an error; auto: wasm if it can, which is several times as fast, else topdown."`
+
 	OnError     string `yaml:"on_error" default:"deny" enum:"deny,allow" doc:"What becomes of a call when evaluation fails."`
 	OnUndefined string `yaml:"on_undefined" default:"deny" enum:"deny,allow" doc:"What becomes of a call when the policy gives no decision."`
 	OnTimeout   string `yaml:"on_timeout" default:"deny" enum:"deny,allow" doc:"What becomes of a call when the deadline passes."`

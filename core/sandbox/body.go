@@ -16,6 +16,7 @@ func (w *meter) codeSection(r *reader) {
 			return
 		}
 		body := &reader{b: r.b[:r.at], at: start}
+		w.splice = w.splices[uint32(w.imported+i)]
 		w.sized(func() { w.function(body, w.funcs[w.imported+i]) })
 		if body.err != nil {
 			r.fail("function %d: %w", w.imported+i, body.err)
@@ -128,11 +129,15 @@ func (w *meter) enter(typ uint32, code int) {
 		w.tickIf(w.fuel, w.depth)
 	}
 	w.fetch()
-	if s.nests || s.keeps() {
+	if w.wraps() {
 		w.out = append(w.out, opBlock)
 		w.blockType(w.types[typ].Results)
 	}
+	w.put(w.splice.Enter)
 }
+
+// wraps reports whether the body becomes a block: something is to be done when it is left.
+func (w *meter) wraps() bool { return w.scan.nests || w.scan.keeps() || len(w.splice.Leave) > 0 }
 
 func (w *meter) blockType(results []Type) {
 	switch len(results) {
@@ -147,9 +152,10 @@ func (w *meter) blockType(results []Type) {
 
 func (w *meter) leave(code int) {
 	s := &w.scan
-	if s.nests || s.keeps() {
+	if w.wraps() {
 		w.out = append(w.out, opEnd)
 	}
+	w.put(w.splice.Leave)
 	w.hand()
 	if s.nests {
 		w.take(w.depth, -s.weight(code))
@@ -200,7 +206,7 @@ func (w *meter) change(site site, whole []byte) {
 
 // goBack is a return: out of the block round the body, if there is one.
 func (w *meter) goBack(site site, whole []byte) {
-	if !w.scan.nests && !w.scan.keeps() {
+	if !w.wraps() {
 		w.out = append(w.out, whole...)
 		return
 	}

@@ -36,6 +36,7 @@ type module struct {
 	imported int      // how many of funcs are imported
 	tables   []table  // own ones
 	memories []Bounds // own ones
+	shared   []Bounds // imported ones
 	globals  uint32   // how many, imported ones included
 	exports  []exported
 	start    int // index of the start function, -1 if there is none
@@ -162,7 +163,7 @@ func (m *module) readImports(r *reader) {
 			r.reftype()
 			r.limits()
 		case ExternMemory:
-			r.limits()
+			m.shared = append(m.shared, r.limits())
 		case ExternGlobal:
 			r.valtype()
 			r.byte()

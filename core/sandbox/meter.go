@@ -59,6 +59,8 @@ type meter struct {
 	blockTypes          map[string]uint32 // types that take nothing, by their results
 	scan                scan
 	debts               debts
+	splices             map[uint32]Splice // by function
+	splice              Splice            // of the function being rewritten
 
 	// What it takes to put an instance back to its start (see isolate.go).
 	fixed   bool     // it cannot be
@@ -67,15 +69,15 @@ type meter struct {
 
 // metered returns the rewritten module.
 func metered(wasm []byte) ([]byte, error) {
-	w, err := rewritten(wasm)
+	w, err := rewritten(wasm, nil)
 	if err != nil {
 		return nil, err
 	}
 	return w.out, nil
 }
 
-// rewritten returns a meter that has done its work.
-func rewritten(wasm []byte) (*meter, error) {
+// rewritten returns a meter that has done its work, and put the splices into the functions of these names.
+func rewritten(wasm []byte, splices map[string]Splice) (*meter, error) {
 	m, err := decode(wasm)
 	if err != nil {
 		return nil, err
@@ -84,6 +86,7 @@ func rewritten(wasm []byte) (*meter, error) {
 	if err := w.check(); err != nil {
 		return nil, err
 	}
+	w.findSplices(splices)
 	w.tick, w.grown = uint32(m.imported), uint32(m.imported)+1
 	w.fuel, w.depth = m.globals, m.globals+1
 	w.out = append(make([]byte, 0, len(wasm)+len(wasm)/3), wasm[:8]...)

@@ -67,6 +67,12 @@ func (e *Engine) Load(ctx context.Context, wasm []byte, o Options) (*Pool, error
 }
 
 func (e *Engine) load(ctx context.Context, wasm []byte, o Options) (*Pool, error) {
+	if o.Adopt > 0 {
+		var err error
+		if wasm, err = adopted(wasm, o.Adopt); err != nil {
+			return nil, err
+		}
+	}
 	shape, err := Inspect(wasm)
 	if err != nil {
 		return nil, err
@@ -141,7 +147,7 @@ func (p *Pool) compile(ctx context.Context, e *Engine, wasm []byte) error {
 	if err := p.linkHosts(ctx); err != nil {
 		return err
 	}
-	w, err := rewritten(wasm)
+	w, err := rewritten(wasm, p.options.Splices)
 	if err != nil {
 		return err
 	}

@@ -101,9 +101,16 @@ type Options struct {
 	// Isolate puts a guest that has served one owner back to what it was when it had started before it is handed
 	// to another (see Pool.GetFor), so that nothing of the one can reach the other.
 	Isolate bool
+	// Adopt, if not 0, gives the module as its own the memory that it imports, with at least so many pages.
+	Adopt uint32
+	// Splices are put into the functions that the module's name section calls so; one that is not there is no error.
+	Splices map[string]Splice
 	// Start is run on each new instance after its start function and _initialize, each of its calls bounded by
 	// Limits.Startup as theirs are; an error discards the instance. nil: nothing.
 	Start func(context.Context, *Guest) error
+	// Late is asked when a call's deadline has passed, on the call's own goroutine, and gives it more time: a machine
+	// that is busy may have let the guest do nothing. 0 ends the call. nil: nothing is given.
+	Late func(*Guest) time.Duration
 	// Log gets what the guest writes to stdout and stderr, line by line and bounded per call; it may be called
 	// by several guests at once and must not keep the line. nil: dropped.
 	Log func(line []byte)

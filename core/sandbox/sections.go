@@ -198,16 +198,20 @@ func (w *meter) dataSection(r *reader) {
 // names copies the names of functions, so that a trap's stack can be read. A name section that cannot be read
 // is dropped: nothing depends on it.
 func (w *meter) names() {
+	if r := w.nameSection(); r != nil {
+		w.functionNames(r)
+	}
+}
+
+// nameSection reads the content of the name section; nil if there is none.
+func (w *meter) nameSection() *reader {
 	for _, s := range w.sections {
-		if s.id != secCustom {
-			continue
-		}
 		r := &reader{b: w.wasm[:s.end], at: s.start}
-		if r.name() == "name" {
-			w.functionNames(r)
-			return
+		if s.id == secCustom && r.name() == "name" {
+			return r
 		}
 	}
+	return nil
 }
 
 func (w *meter) functionNames(r *reader) {

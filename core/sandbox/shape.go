@@ -46,6 +46,7 @@ type Shape struct {
 	Exports   map[string]Export
 	Memory    Bounds   // pages of 64 KiB; zero if it has none of its own
 	Customs   []string // names of custom sections
+	Functions int      // imported ones included
 	starts    bool     // has a start function
 	remembers bool     // has a memory
 }
@@ -57,7 +58,7 @@ func Inspect(wasm []byte) (*Shape, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Shape{Imports: m.imports, Exports: make(map[string]Export, len(m.exports)), Customs: m.customs, starts: m.start >= 0}
+	s := &Shape{Imports: m.imports, Exports: make(map[string]Export, len(m.exports)), Customs: m.customs, Functions: len(m.funcs), starts: m.start >= 0}
 	if len(m.memories) > 0 {
 		s.Memory, s.remembers = m.memories[0], true
 	}

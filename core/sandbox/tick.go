@@ -70,7 +70,7 @@ func tick(g *Guest, _ []uint64) {
 		g.stop(Depth, fmt.Errorf("%w: the limit is %d", errDepth, g.pool.options.Limits.Depth))
 	case u.most > 0 && used >= u.most:
 		g.stop(Fuel, fmt.Errorf("%w: the limit is %d units", errFuel, u.most))
-	case now >= u.deadline:
+	case now >= u.deadline && !g.late(now):
 		g.stop(Deadline, fmt.Errorf("%w: the limit is %v", errDeadline, u.limit))
 	case g.call.Err() != nil:
 		g.stop(Canceled, context.Cause(g.call.Context))
@@ -78,6 +78,16 @@ func tick(g *Guest, _ []uint64) {
 		u.refill(used)
 		u.yield(now)
 	}
+}
+
+// late reports whether a call whose time is up is given more.
+func (g *Guest) late(now time.Duration) bool {
+	if g.pool.options.Late == nil || !g.started {
+		return false
+	}
+	more := g.pool.options.Late(g)
+	g.gauge.deadline = now + more
+	return more > 0
 }
 
 func (u *gauge) refill(used int64) {

@@ -106,7 +106,7 @@ else := leaders if {
 _leading := _leaders(_routes)
 
 # The names of the claims with the highest priority, in order.
-_leaders(claims) := [name | some name, claim in claims; object.get(claim, "priority", 0) == highest] if {
+_leaders(claims) := sort([name | some name, claim in claims; object.get(claim, "priority", 0) == highest]) if {
 	highest := max([object.get(claim, "priority", 0) | some claim in claims])
 }
 
@@ -128,16 +128,16 @@ _limit := object.union(_counts, _cap) if count(_limits) > 0
 
 else := {}
 
-_counts := {"limits": [object.union({"key": name}, object.remove(claim, {"max_tokens", "reason"})) |
+_counts := {"limits": sort([object.union({"key": name}, object.remove(claim, {"max_tokens", "reason"})) |
 	some name, claim in _limits
 	object.keys(claim) - {"max_tokens", "reason"} != set()
-]}
+])}
 
 # The smallest max_tokens that any rule asks for.
 _cap := {"set": object.union(object.get(_route, "set", {}), {"max_tokens": min(caps)})} if {
-	asked := [claim.max_tokens | some claim in _limits]
+	asked := {claim.max_tokens | some claim in _limits}
 	count(asked) > 0
-	caps := array.concat(asked, [n | n := _route.set.max_tokens])
+	caps := asked | {n | n := _route.set.max_tokens}
 }
 
 else := {}

@@ -1,0 +1,121 @@
+package policy
+
+import (
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/nexus-gateway/nexus/core/sandbox"
+)
+
+// What is spliced into the functions of OPA's Wasm:
+//
+//   - The decision is given the image of the input, and given to the host where it lies. What opa_eval makes of it
+//     besides, a set that is hashed and written as text, costs several times as much.
+//   - What a rule has come to is kept in a table by the rule's number, which OPA has in a hash table of numbers.
+//   - Numbers of one or two digits that are written in the policy are integers at once. OPA keeps them as texts, and
+//     parses them to compare.
+//   - A builtin that gives nothing tells the host: topdown takes that for an error, unless it is max of nothing.
+//   - So does one that computes with numbers which are no integers up to 2⁵³, as topdown has them in another base.
+//   - So does a look into an array by a text: in data, topdown takes "1" for 1.
+//
+// The host is told by opa_builtin0, for which a policy has no other use.
+const (
+	tellDecision = 1 // the value is the decision; 0: it is undefined
+	tellDoubt    = 2
+	tellNumber   = 3 // it is computed with the value, a number that is a text, or large
+)
+
+// Opcodes.
+const (
+	opUnreachable, opIf, opElse, opEnd, opEmpty = 0x00, 0x04, 0x05, 0x0b, 0x40
+	opBr, opCall, opDrop                        = 0x0c, 0x10, 0x1a
+	opLocalGet, opLocalSet, opLocalTee          = 0x20, 0x21, 0x22
+	opLoad, opLoad8, opStore, opStore8, opConst = 0x28, 0x2d, 0x36, 0x3a, 0x41
+	opLoad64, opLoad8As64, opStore64, opConst64 = 0x29, 0x31, 0x37, 0x42
+	opAdd64, opSub64, opMul64, opGreater64      = 0x7c, 0x7d, 0x7e, 0x56
+	opEqz, opEq, opGreater, opOr, opShiftLeft   = 0x45, 0x46, 0x4b, 0x72, 0x74
+)
+
+// splices is what goes into a module of that shape.
+func splices(shape *sandbox.Shape, l layout) map[string]sandbox.Splice {
+	host := slices.IndexFunc(shape.Imports, func(i sandbox.Import) bool { return i.Name == "opa_builtin0" })
+	doubt := []byte{opConst, 0, opConst, tellDoubt, opCall, byte(host), opDrop}
+	list := map[string]sandbox.Splice{
+		"opa_malloc_init": {Enter: slices.Concat(
+			[]byte{opLocalGet, 0}, constant(imageBase), []byte{opGreater, opIf, opEmpty, opUnreachable, opEnd},
+			constant(l.heap), []byte{opLocalSet, 0})},
+		"g0." + entrypoint: {
+			Enter: slices.Concat(constant(l.root), []byte{opLocalSet, 0}),
+			Leave: []byte{opConst, tellDecision, opCall, byte(host)},
+		},
+		"opa_memoize_get":    {Enter: slices.Concat([]byte{opLocalGet, 0, opConst, 2, opShiftLeft, opLoad, 2}, unsigned(l.table), []byte{opBr, 0})},
+		"opa_memoize_insert": {Enter: slices.Concat([]byte{opLocalGet, 0, opConst, 2, opShiftLeft, opLocalGet, 1, opStore, 2}, unsigned(l.table), []byte{opBr, 0})},
+	}
+	list["opa_value_get"] = sandbox.Splice{Enter: slices.Concat(
+		[]byte{opLocalGet, 0, opLoad8, 0, 0, opConst, typeArray, opEq, opIf, opEmpty},
+		[]byte{opLocalGet, 1, opLoad8, 0, 0, opConst, typeString, opEq},
+		[]byte{opLocalGet, 1, opLoad8, 0, 0, opConst, typeStringInterned, opEq, opOr, opIf, opEmpty},
+		doubt, []byte{opEnd, opEnd})}
+	for name, n := range natives {
+		if n.function != "" {
+			list[n.function] = n.splice(arity(name), byte(host), doubt)
+		}
+	}
+	return list
+}
+
+// splice tells of a doubt where n gives nothing, and where it computes with what is no integer.
+func (n native) splice(arity int, host byte, doubt []byte) (s sandbox.Splice) {
+	s.Leave = slices.Concat([]byte{opLocalTee, 0, opEqz, opIf, opEmpty}, doubt)
+	if n.number {
+		s.Leave = slices.Concat(s.Leave, []byte{opElse}, notAnInt(0, host))
+		for i := range arity {
+			s.Enter = append(s.Enter, notAnInt(byte(i), host)...)
+		}
+	}
+	s.Leave = append(s.Leave, opEnd, opLocalGet, 0)
+	return s
+}
+
+// notAnInt tells of the value in that local if it is a number, and a text or beyond 2⁵³.
+func notAnInt(local, host byte) []byte {
+	return slices.Concat(
+		[]byte{opLocalGet, local, opLoad8, 0, 0, opConst, typeNumber, opEq, opIf, opEmpty},
+		[]byte{opLocalGet, local, opLoad8, 0, 1, opConst, keptText, opEq},
+		[]byte{opLocalGet, local, opLoad64, 3, 8}, long(1<<53), []byte{opAdd64}, long(1<<54), []byte{opGreater64, opOr},
+		[]byte{opIf, opEmpty, opLocalGet, local, opConst, tellNumber, opCall, host, opDrop, opEnd, opEnd},
+	)
+}
+
+// digit is the digit at that place of the text of the number in local 0; becomesInt makes it the number's value.
+func digit(at byte) []byte {
+	return []byte{opLocalGet, 0, opLoad, 2, 8, opLoad8As64, 0, at, opConst64, '0', opSub64}
+}
+
+var becomesInt = []byte{opStore64, 3, 8, opLocalGet, 0, opConst, keptInt, opStore8, 0, 1}
+
+// constant puts an address on the stack, and long 64 bits.
+func constant(v uint32) []byte { return signed(opConst, uint64(v)) }
+
+func long(v uint64) []byte { return signed(opConst64, v) }
+
+func signed(op byte, v uint64) []byte {
+	b := []byte{op}
+	for ; v >= 0x40; v >>= 7 {
+		b = append(b, byte(v)|0x80)
+	}
+	return append(b, byte(v))
+}
+
+// unsigned is the offset of a load or store.
+func unsigned(v uint32) []byte {
+	var b []byte
+	for ; v >= 0x80; v >>= 7 {
+		b = append(b, byte(v)|0x80)
+	}
+	return append(b, byte(v))
+}
+
+// arity is how many arguments a builtin takes.
+func arity(name string) int { return len(ast.BuiltinMap[name].Decl.FuncArgs().Args) }
