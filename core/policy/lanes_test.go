@@ -111,6 +111,30 @@ func evaluations(t *testing.T, reg *prometheus.Registry, engine string) (n float
 	return n
 }
 
+// What topdown refuses to make of long texts is not made in Wasm.
+func TestLongTextsAreTopdowns(t *testing.T) {
+	e := compile(t, auto(testConfig()), "a.rego", `package nexus.routes
+
+_t1 := concat("", [x | some i in [1, 2, 3, 4, 5, 6, 7, 8, 9]; x := input.prompt.last_user])
+
+_t2 := concat("", [_t1, _t1])
+
+a := {"tags": {"n": "x"}} if count(_t2) > 0
+
+b := {"priority": 1} if count(split(input.prompt.last_user, "")) > 1
+`)
+	if e.lane == nil {
+		t.Fatal(e.why)
+	}
+	for _, n := range []int{10, 1000, 3000, 8000} {
+		input := ast.MustParseTerm(fmt.Sprintf(`{"prompt": {"last_user": %q}}`, strings.Repeat("a", n))).Value.(ast.Object)
+		a := agreement{}
+		if a.agree(t, e, input); a.doubts != max(0, min(1, n-2999)) {
+			t.Errorf("%d bytes: %+v", n, a)
+		}
+	}
+}
+
 // Calls that run at once, some of which fail, each get what is theirs.
 func TestHammerLane(t *testing.T) {
 	e := compile(t, auto(testConfig()), "a.rego", `package nexus.routes

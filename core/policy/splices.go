@@ -17,6 +17,7 @@ import (
 //     parses them to compare.
 //   - A builtin that gives nothing tells the host: topdown takes that for an error, unless it is max of nothing.
 //   - So does one that computes with numbers which are no integers up to 2⁵³, as topdown has them in another base.
+//   - So do long texts, of which topdown has a bound (see guards.go).
 //   - So does a look into an array by a text: in data, topdown takes "1" for 1.
 //
 // The host is told by opa_builtin0, for which a policy has no other use.
@@ -34,7 +35,8 @@ const (
 	opLoad, opLoad8, opStore, opStore8, opConst = 0x28, 0x2d, 0x36, 0x3a, 0x41
 	opLoad64, opLoad8As64, opStore64, opConst64 = 0x29, 0x31, 0x37, 0x42
 	opAdd64, opSub64, opMul64, opGreater64      = 0x7c, 0x7d, 0x7e, 0x56
-	opEqz, opEq, opGreater, opOr, opShiftLeft   = 0x45, 0x46, 0x4b, 0x72, 0x74
+	opEqz, opEq, opGreater, opAnd, opOr         = 0x45, 0x46, 0x4b, 0x71, 0x72
+	opShiftLeft                                 = 0x74
 )
 
 // splices is what goes into a module of that shape.
@@ -43,10 +45,10 @@ func splices(shape *sandbox.Shape, l layout) map[string]sandbox.Splice {
 	doubt := []byte{opConst, 0, opConst, tellDoubt, opCall, byte(host), opDrop}
 	list := map[string]sandbox.Splice{
 		"opa_malloc_init": {Enter: slices.Concat(
-			[]byte{opLocalGet, 0}, constant(imageBase), []byte{opGreater, opIf, opEmpty, opUnreachable, opEnd},
-			constant(l.heap), []byte{opLocalSet, 0})},
+			[]byte{opLocalGet, 0}, addressOf(imageBase), []byte{opGreater, opIf, opEmpty, opUnreachable, opEnd},
+			addressOf(l.heap), []byte{opLocalSet, 0})},
 		"g0." + entrypoint: {
-			Enter: slices.Concat(constant(l.root), []byte{opLocalSet, 0}),
+			Enter: slices.Concat(addressOf(l.root), []byte{opLocalSet, 0}),
 			Leave: []byte{opConst, tellDecision, opCall, byte(host)},
 		},
 		"opa_memoize_get":    {Enter: slices.Concat([]byte{opLocalGet, 0, opConst, 2, opShiftLeft, opLoad, 2}, unsigned(l.table), []byte{opBr, 0})},
@@ -57,12 +59,28 @@ func splices(shape *sandbox.Shape, l layout) map[string]sandbox.Splice {
 		[]byte{opLocalGet, 1, opLoad8, 0, 0, opConst, typeString, opEq},
 		[]byte{opLocalGet, 1, opLoad8, 0, 0, opConst, typeStringInterned, opEq, opOr, opIf, opEmpty},
 		doubt, []byte{opEnd, opEnd})}
+	concat, split := natives["concat"].function, natives["split"].function
 	for name, n := range natives {
 		if n.function != "" {
 			list[n.function] = n.splice(arity(name), byte(host), doubt)
 		}
 	}
+	list[split] = sandbox.Splice{Enter: tooLong(0, maxText/(2*piece), doubt), Leave: list[split].Leave}
+	s := list[concat] // what it gives is in the first parameter's place by now
+	s.Leave = slices.Concat(s.Leave[:len(s.Leave)-2], tooLong(0, maxText/2, doubt), []byte{opLocalGet, 0})
+	list[concat] = s
 	return list
+}
+
+// tooLong tells of a doubt if the value in that local is a text of more than so many bytes: topdown has a bound on what
+// is made of texts.
+func tooLong(local byte, most uint32, doubt []byte) []byte {
+	return slices.Concat(
+		[]byte{opLocalGet, local, opIf, opEmpty},
+		[]byte{opLocalGet, local, opLoad8, 0, 0, opConst, typeString, opEq},
+		[]byte{opLocalGet, local, opLoad, 2, 4}, addressOf(most), []byte{opGreater, opAnd, opIf, opEmpty},
+		doubt, []byte{opEnd, opEnd},
+	)
 }
 
 // splice tells of a doubt where n gives nothing, and where it computes with what is no integer.
@@ -95,8 +113,8 @@ func digit(at byte) []byte {
 
 var becomesInt = []byte{opStore64, 3, 8, opLocalGet, 0, opConst, keptInt, opStore8, 0, 1}
 
-// constant puts an address on the stack, and long 64 bits.
-func constant(v uint32) []byte { return signed(opConst, uint64(v)) }
+// addressOf puts an address on the stack, and long 64 bits.
+func addressOf(v uint32) []byte { return signed(opConst, uint64(v)) }
 
 func long(v uint64) []byte { return signed(opConst64, v) }
 
