@@ -136,8 +136,8 @@ func anyOperand(dice *rand.Rand) string {
 
 func one[T any](dice *rand.Rand, of []T) T { return of[dice.IntN(len(of))] }
 
-// kindsOf are the kinds of operand that a parameter of this type takes; those that only sets fit are made of arrays.
-func kindsOf(param string) []string {
+// operandKinds are the kinds of operand that a parameter of this type takes; those that only sets fit are made of arrays.
+func operandKinds(param string) []string {
 	var kinds []string
 	for kind := range operands {
 		if strings.Contains(param, kind) {
@@ -216,7 +216,7 @@ func operandsFor(dice *rand.Rand, name string) ast.Object {
 	for i, p := range ast.BuiltinMap[name].Decl.NamedFuncArgs().Args {
 		operand := anyOperand(dice)
 		if dice.IntN(8) > 0 {
-			operand = one(dice, operands[one(dice, kindsOf(p.String()))])
+			operand = one(dice, operands[one(dice, operandKinds(p.String()))])
 		}
 		if name == "numbers.range" { // whose result would not fit
 			operand = one(dice, []string{"1", "-3", "0", "20", "0.5", `"1"`, "[]"})
