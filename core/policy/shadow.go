@@ -45,12 +45,13 @@ func (c *ShadowConfig) validate(p setting.Problems) {
 	c.Bundle.validate(p.In("bundle"))
 }
 
-// ForShadow is the configuration of the shadow policy: its own sources and deadline, and else that of the policy
-// beside which it stands. It reports false when there is none.
+// ForShadow is the configuration of the shadow policy: its own sources and deadline, topdown, whose turns can be
+// kept apart from those of calls, and else what the policy has beside which it stands. It reports false when there
+// is none.
 func (c *Config) ForShadow() (*Config, bool) {
 	s := *c
 	s.Dir, s.Data, s.Bundle, s.Deadline = c.Shadow.Dir, c.Shadow.Data, c.Shadow.Bundle, c.Shadow.Deadline
-	s.Shadow = ShadowConfig{}
+	s.Shadow, s.Engine = ShadowConfig{}, engineTopdown
 	return &s, c.Enabled && c.Shadow.on()
 }
 

@@ -319,7 +319,7 @@ func TestShadowConfigValidate(t *testing.T) {
 	}
 	cfg.Enabled, cfg.Dir, cfg.Headers, cfg.Shadow = true, "main", []string{"x-a"}, ShadowConfig{Dir: "x", Deadline: time.Minute}
 	s, on := cfg.ForShadow()
-	if !on || s.Dir != "x" || s.Deadline != time.Minute || len(s.Headers) != 1 || s.Shadow.Dir != "" {
+	if !on || s.Dir != "x" || s.Deadline != time.Minute || len(s.Headers) != 1 || s.Shadow.Dir != "" || s.Engine != engineTopdown {
 		t.Errorf("got %+v", s)
 	}
 }
