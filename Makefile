@@ -6,7 +6,7 @@ MODULES     := $(PLUGINS:%=bin/plugins/%.wasm)
 # What make bench measures of one call, beside whole processes.
 ONE         := ^Benchmark(Hook|Text|Stream|Request|Metering|Call|Reset)$$
 # And of one decision.
-DECIDE      := ^Benchmark(Decision|Input|Reload)$$$$
+DECIDE      := ^Benchmark(Decision|Input|Reload)$$
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
