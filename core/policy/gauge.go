@@ -51,10 +51,14 @@ func Gauge(ctx context.Context, src Sources, cfg Config, c *pipeline.Call, span 
 }
 
 // gauged are the engines, the one that can evaluate every policy first.
-var gauged = []string{"topdown"}
+var gauged = []string{engineTopdown, engineWasm}
 
-func openGauged(ctx context.Context, src Sources, cfg Config, _ string) (*Trial, error) {
-	return OpenTrial(ctx, src, cfg)
+func openGauged(ctx context.Context, src Sources, cfg Config, engine string) (*Trial, error) {
+	f, err := src.read()
+	if err != nil {
+		return nil, err
+	}
+	return openTrialBy(ctx, f, cfg, engine)
 }
 
 // gauge measures whole decisions.

@@ -26,7 +26,13 @@ func OpenTrial(ctx context.Context, src Sources, cfg Config) (*Trial, error) {
 	return openTrial(ctx, f, cfg)
 }
 
+// openTrial asks by topdown, which every policy can be evaluated by and which can be traced: both engines come to the same.
 func openTrial(ctx context.Context, f *files, cfg Config) (*Trial, error) {
+	return openTrialBy(ctx, f, cfg, engineTopdown)
+}
+
+func openTrialBy(ctx context.Context, f *files, cfg Config, engine string) (*Trial, error) {
+	cfg.Engine = engine
 	cfg.anyHeader = cfg.Headers == nil
 	cfg.Deadline = maxDeadline // a command is no gateway: its machine may be busy with something else
 	e, err := new(Compiler).compile(ctx, f, cfg)
