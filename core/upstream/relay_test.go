@@ -418,3 +418,24 @@ func TestStopStringAcrossTheSeam(t *testing.T) {
 		}
 	}
 }
+
+// A role that comes with the first words of the second attempt is not told twice.
+func TestTheRoleIsToldOnce(t *testing.T) {
+	role := func(text, finish string) string {
+		return eventText(fmt.Sprintf(`{"id":"x","choices":[{"index":0,"delta":{"role":"assistant","content":%q},"finish_reason":%s}]}`, text, finish))
+	}
+	bad := rawBackend(t, func(c net.Conn, _ int64) {
+		_, _ = io.WriteString(c, streamHead+chunked(role("Once ", "null")))
+		_ = c.Close()
+	})
+	good := rawBackend(t, func(c net.Conn, _ int64) {
+		_, _ = io.WriteString(c, streamHead+chunked(role("Once upon", `"stop"`)+doneText)+"0\r\n\r\n")
+	})
+	u, _, _ := pair(t, "openai", "", func(c *Config) {
+		c.Backends = map[string]BackendConfig{"bad": {URL: bad.url, Kind: "openai"}, "good": {URL: good.url, Kind: "openai"}}
+	})
+	got, _, err := listen(t, u, llm.Chat, fmt.Sprintf(chatBody, ""))
+	if err != nil || got.text != "Once upon" || got.roles["assistant"] != 1 || len(got.ids) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
