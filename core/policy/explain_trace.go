@@ -118,8 +118,7 @@ func (k *tracker) values(f *frame, expr *ast.Expr, e topdown.Event) []Fact {
 		seen[name] = true
 		list = append(list, Fact{name, valueOf(value)})
 	}
-	var visit func(t *ast.Term) bool
-	visit = func(t *ast.Term) bool {
+	visit := func(t *ast.Term) bool {
 		switch v := t.Value.(type) {
 		case ast.Ref:
 			if v[0].Equal(ast.InputRootDocument) {
@@ -154,7 +153,7 @@ func (k *tracker) reads(ref ast.Ref, locals *ast.ValueMap) (name string, value a
 				path[i] = ast.NewTerm(known)
 				continue
 			}
-			path, ref = path[:i], ref[:i] // any member: what holds them is told
+			path = path[:i] // any member: what holds them is told
 			break
 		}
 	}

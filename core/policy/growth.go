@@ -114,12 +114,13 @@ func (g *growth) below(path string) (n float64, known bool) {
 	return n, g.packages[path] != nil
 }
 
-// A scope is one rule's body, whose assignments tell what its variables hold.
+// A scope is the body of a rule or a comprehension, whose assignments tell what its variables hold.
 type scope struct {
 	*growth
 	module *ast.Module
 	body   ast.Body
 	locals map[ast.Var]float64
+	outer  *scope // what stands round a comprehension; nil: it is a rule's
 }
 
 func (s *scope) term(t *ast.Term) (n float64) {
@@ -154,8 +155,7 @@ func (s *scope) term(t *ast.Term) (n float64) {
 
 // inner is the scope of a comprehension, which sees what stands round it too.
 func (s *scope) inner(body ast.Body) *scope {
-	all := make(ast.Body, 0, len(s.body)+len(body))
-	return &scope{growth: s.growth, module: s.module, body: append(append(all, s.body...), body...), locals: map[ast.Var]float64{}}
+	return &scope{growth: s.growth, module: s.module, body: body, locals: map[ast.Var]float64{}, outer: s}
 }
 
 func (s *scope) variable(v ast.Var) float64 {
@@ -171,6 +171,9 @@ func (s *scope) variable(v ast.Var) float64 {
 		if value := assigned(e, v); value != nil {
 			n = max(n, s.term(value))
 		}
+	}
+	if s.outer != nil { // of a name that stands for two, the larger counts
+		n = max(n, s.outer.variable(v))
 	}
 	s.locals[v] = n
 	return n

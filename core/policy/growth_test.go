@@ -82,6 +82,7 @@ func TestValuesThatDoNotGrow(t *testing.T) {
 		"numbers":           "package nexus.routes\n\n" + chain("x", "input.attempt", "§ * §", 60) + "a := {} if _x60 > 1\n",
 		"texts":             "package nexus.routes\n\n" + chain("x", "input.request.model", `sprintf("%s", [§])`, 60) + "a := {} if _x60 == \"\"\n",
 		"a short list":      "package nexus.routes\n\n" + chain("x", "input.pii.kinds", "[k | some k in §]", 30) + "a := {} if count(_x30) > 1\n",
+		"one name for two":  "package nexus.routes\n\na := {\"reason\": x} if x := concat(\"\", [x | some x in input.pii.kinds])\n",
 		"large data, twice": "package nexus.routes\n\na := {} if count([data.big, data.big]) == 3\n",
 	} {
 		if _, err := Compile(t.Context(), rego("a.rego", text), testConfig()); err != nil {

@@ -32,9 +32,9 @@ const (
 	opUnreachable, opIf, opElse, opEnd, opEmpty = 0x00, 0x04, 0x05, 0x0b, 0x40
 	opBr, opCall, opDrop                        = 0x0c, 0x10, 0x1a
 	opLocalGet, opLocalSet, opLocalTee          = 0x20, 0x21, 0x22
-	opLoad, opLoad8, opStore, opStore8, opConst = 0x28, 0x2d, 0x36, 0x3a, 0x41
-	opLoad64, opLoad8As64, opStore64, opConst64 = 0x29, 0x31, 0x37, 0x42
-	opAdd64, opSub64, opMul64, opGreater64      = 0x7c, 0x7d, 0x7e, 0x56
+	opLoad, opLoad8, opStore, opConst           = 0x28, 0x2d, 0x36, 0x41
+	opLoad64, opConst64                         = 0x29, 0x42
+	opAdd64, opGreater64                        = 0x7c, 0x56
 	opEqz, opEq, opGreater, opAnd, opOr         = 0x45, 0x46, 0x4b, 0x71, 0x72
 	opShiftLeft                                 = 0x74
 )
@@ -105,13 +105,6 @@ func notAnInt(local, host byte) []byte {
 		[]byte{opIf, opEmpty, opLocalGet, local, opConst, tellNumber, opCall, host, opDrop, opEnd, opEnd},
 	)
 }
-
-// digit is the digit at that place of the text of the number in local 0; becomesInt makes it the number's value.
-func digit(at byte) []byte {
-	return []byte{opLocalGet, 0, opLoad, 2, 8, opLoad8As64, 0, at, opConst64, '0', opSub64}
-}
-
-var becomesInt = []byte{opStore64, 3, 8, opLocalGet, 0, opConst, keptInt, opStore8, 0, 1}
 
 // addressOf puts an address on the stack, and long 64 bits.
 func addressOf(v uint32) []byte { return signed(opConst, uint64(v)) }
