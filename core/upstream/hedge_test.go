@@ -28,7 +28,7 @@ func duo(t *testing.T, slow, quick func(net.Conn, int64), edit func(*PoolConfig)
 	}
 	servers = [2]*raw{rawBackend(t, either), rawBackend(t, either)}
 	pool := PoolConfig{Models: []string{"mock"}, Backends: []string{"a", "b"}, Hedge: HedgeConfig{After: 30 * time.Millisecond, Share: 0.05}, Timeouts: fast, Retry: brisk}
-	pool.Timeouts.FirstToken, pool.Timeouts.LastResort = time.Minute, 0
+	pool.Timeouts = TimeoutsConfig{Connect: time.Second, FirstToken: time.Minute, Between: time.Minute}
 	if edit != nil {
 		edit(&pool)
 	}
