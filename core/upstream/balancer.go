@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nexus-gateway/nexus/core/upstream/balance"
@@ -64,9 +65,10 @@ func (b *balancer) choose(now time.Time, q *query, p *pool, all []candidate) *ba
 		return all[0].backend
 	}
 	w := q.prepare(now, p)
-	w.set = w.set[:0]
-	for _, c := range all {
-		w.set = append(w.set, balance.Candidate{Replica: c.peer.replica, Weight: c.weight, Share: c.share})
+	w.set = slices.Grow(w.set[:0], len(all))[:len(all)]
+	for i := range all {
+		c := &all[i]
+		w.set[i] = balance.Candidate{Replica: c.peer.replica, Weight: c.weight, Share: c.share}
 	}
 	place, cached := b.of(q).Pick(&w.Query, w.set)
 	chosen := all[max(place, 0)].backend
