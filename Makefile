@@ -28,8 +28,8 @@ bin/plugins/%.wasm: FORCE
 	GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -buildmode=c-shared -ldflags=-s -o $@ ./plugins/$*
 	@cp plugins/$*/manifest.yaml bin/plugins/$*.yaml
 
-test: plugins ## run the tests
-	$(GO) test ./...
+test: plugins ## run the tests (TESTFLAGS=-v)
+	$(GO) test $(TESTFLAGS) ./...
 
 race: plugins ## run the tests under the race detector
 	$(GO) test -race -timeout 20m $$($(GO) list ./core/... | grep -v /core/sandbox$$)

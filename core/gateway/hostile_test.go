@@ -199,6 +199,7 @@ func TestAborts(t *testing.T) {
 	access := filepath.Join(t.TempDir(), "access.log")
 	text := strings.Replace(fmt.Sprintf(minimal, url), `access_log: "off"`, fmt.Sprintf("access_log: %q", access), 1) + masking +
 		"quota: {limits: {default: {requests_per_minute: 100000, tokens_per_minute: 100000000}}}\n"
+	text = strings.Replace(text, "kind: vllm,", "kind: vllm, health: {failures: 0, error_rate: 0},", 1) // its many faults do not take it out
 	g, address, admin := run(t, text)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
 	defer client.CloseIdleConnections()
