@@ -74,7 +74,7 @@ func (f *files) test(ctx context.Context) (Report, error) { return f.run(ctx, ni
 // run runs the tests; lines, if it is there, sees which lines they reach.
 func (f *files) run(ctx context.Context, lines *cover.Cover) (report Report, err error) {
 	if len(f.tests)+len(f.tables) == 0 { // nothing to run, but it must be a policy
-		if _, err := prepare(ctx, f, false); err != nil || lines == nil {
+		if _, err := anew(ctx, f, Config{Engine: engineTopdown}); err != nil || lines == nil {
 			return Report{}, err
 		}
 	}
@@ -131,6 +131,8 @@ func runTests(ctx context.Context, modules map[string]*ast.Module, data ast.Obje
 		return fmt.Errorf("policy: open the data: %w", err)
 	}
 	defer store.Abort(ctx, txn)
+	compiling.Lock() // each test is compiled when it runs
+	defer compiling.Unlock()
 	compiler := newCompiler(false).WithEnablePrintStatements(true)
 	runner := tester.NewRunner().
 		SetCompiler(compiler).

@@ -71,11 +71,8 @@ func (k *Compiler) compile(ctx context.Context, f *files, cfg Config) (_ *Engine
 	p := k.last
 	k.mu.Unlock()
 	if p == nil || p.hash != hash {
-		if p, err = prepare(ctx, f, cfg.Loose); err != nil {
+		if p, err = anew(ctx, f, cfg); err != nil {
 			return nil, err
-		}
-		if cfg.Engine == engineAuto || cfg.Engine == engineWasm {
-			p.addLane(ctx, f, cfg)
 		}
 		p.hash = hash
 		k.mu.Lock()
@@ -89,6 +86,28 @@ func (k *Compiler) compile(ctx context.Context, f *files, cfg Config) (_ *Engine
 		return nil, fmt.Errorf("policy: engine wasm cannot decide as topdown does: %s; leave that out, or set policy.engine to auto", p.why)
 	}
 	return &Engine{prepared: p, cfg: cfg, revision: f.revision, queue: calls}, nil
+}
+
+// compiling is held while OPA compiles: in OPA 1.22 its type checker writes to types that all compilers share
+// (ast.mergeTypes), and a bundle, a shadow policy and a reload may be compiled at once.
+var compiling sync.Mutex
+
+// anew compiles f for the engines that cfg wants.
+func anew(ctx context.Context, f *files, cfg Config) (*prepared, error) {
+	compiling.Lock()
+	defer compiling.Unlock()
+	p, err := prepare(ctx, f, cfg.Loose)
+	if err == nil && (cfg.Engine == engineAuto || cfg.Engine == engineWasm) {
+		p.addLane(ctx, f, cfg)
+	}
+	return p, err
+}
+
+// compileQuery compiles a query that p's policies are to answer.
+func (p *prepared) compileQuery(body ast.Body) (ast.Body, error) {
+	compiling.Lock()
+	defer compiling.Unlock()
+	return p.compiler.QueryCompiler().Compile(body)
 }
 
 // Compile compiles src with a compiler of its own.

@@ -131,7 +131,7 @@ func (t *Trial) story(ctx context.Context, in Input, path ast.Ref) (RuleStory, e
 	if rules := t.engine.compiler.GetRulesExact(path); len(rules) > 0 {
 		s.File, s.Line = rules[0].Location.File, rules[0].Location.Row
 	}
-	body, err := t.engine.compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.VarTerm("claim"), ast.NewTerm(path))))
+	body, err := t.engine.compileQuery(ast.NewBody(ast.Equality.Expr(ast.VarTerm("claim"), ast.NewTerm(path))))
 	if err != nil {
 		return s, err
 	}
