@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // controlTypes are the types of the modules below, by index.
@@ -140,7 +141,7 @@ func TestEveryLoopPays(t *testing.T) {
 	for name, code := range tests {
 		for _, nests := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/nests=%v", name, nests), func(t *testing.T) {
-				g := get(t, load(t, control(nests, code, ops(lget, 0)), Options{Limits: Limits{Fuel: 1e6}}))
+				g := get(t, load(t, control(nests, code, ops(lget, 0)), Options{Limits: Limits{Fuel: 1e6, Deadline: time.Minute}}))
 				defer g.pool.Put(g)
 				_, err := g.Call(context.Background(), function(t, g.pool, "run"), 1)
 				var fault *Fault
