@@ -32,8 +32,7 @@ test: plugins ## run the tests (TESTFLAGS=-v)
 	$(GO) test $(TESTFLAGS) ./...
 
 race: plugins ## run the tests under the race detector
-	$(GO) test -race -timeout 20m $$($(GO) list ./core/... | grep -v /core/sandbox$$)
-	$(GO) test -race -short -timeout 20m ./core/sandbox ./sdk/... ./plugins/...
+	$(GO) test -race -short -timeout 20m ./core/... ./sdk/... ./plugins/...
 	NEXUS_WALL_RACE=1 $(GO) test -count=1 ./cmd/nexus/wall
 
 fuzz: plugins ## run every fuzz target for a moment (FUZZTIME=10s)
