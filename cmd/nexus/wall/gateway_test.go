@@ -133,7 +133,7 @@ func launch(t *testing.T, config string) *gateway {
 	}
 	go func() { g.ended <- g.Wait() }()
 	t.Cleanup(func() { g.stop(t) })
-	for deadline := time.Now().Add(2 * time.Minute); !g.listens() || !g.ready(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !g.listens() || !g.ready(); time.Sleep(20 * time.Millisecond) {
 		select {
 		case err := <-g.ended:
 			g.ended <- err
