@@ -23,6 +23,7 @@ func (s *Server) answer(route llm.Endpoint) http.Handler {
 		cfg := s.config.Load()
 		x := &exchange{w: w, r: r, config: cfg}
 		c := x.begin(route)
+		defer x.out.recover(s)
 		reply, err := snapshot.Handle(r.Context(), c)
 		if err != nil {
 			s.failCall(x, err)

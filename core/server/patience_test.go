@@ -48,6 +48,7 @@ func TestComments(t *testing.T) {
 			body := []byte(`{"error":{"message":"Slow down.","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}`)
 			return &llm.Reply{Status: 429, Header: http.Header{"Content-Type": {"application/json"}}, Stream: llm.One(llm.Chunk{Raw: body, Data: body, Kind: llm.Body})}, nil
 		}, `data: {"error":{"message":"Slow down.","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}` + "\n\n", true},
+		{"a panic", func() (*llm.Reply, error) { panic("secret") }, `"code":"internal_error"`, true},
 		{"a body that is no error", func() (*llm.Reply, error) { return whole(200, `{"secret":true}`), nil }, `"code":"internal_error"`, true},
 		{"a stream that fails before its first event", func() (*llm.Reply, error) { return failing(), nil }, `"code":"bad_backend_answer"`, true},
 	} {

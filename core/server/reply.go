@@ -31,7 +31,6 @@ func (s *Server) write(x *exchange, c *pipeline.Call, reply *llm.Reply) {
 		s.failFirst(x, err)
 		return
 	}
-	defer p.recover(s)
 	if p.begun && chunk.Kind == llm.Body {
 		p.breakOff(s, misfit(reply, chunk))
 	}
@@ -52,13 +51,13 @@ func (s *Server) write(x *exchange, c *pipeline.Call, reply *llm.Reply) {
 	}
 }
 
-// recover breaks off a reply whose stream panicked: an error's status and body come too late.
+// recover breaks off a reply that panicked after it began, be it with a comment: an error's status and body come too late.
 func (p *printer) recover(s *Server) {
 	v := recover()
 	if v == nil {
 		return
 	}
-	if v != http.ErrAbortHandler {
+	if v != http.ErrAbortHandler && p.begun {
 		s.panicked(p.x.w, v)
 		p.breakOff(s, errPanicked)
 	}
