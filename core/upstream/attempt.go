@@ -211,14 +211,24 @@ func (l *live) whole(w *watch, response *http.Response) (*llm.Reply, *fault) {
 	}
 	c.Outcome.FirstByte = time.Since(c.Outcome.Sent)
 	note(c, view)
-	if aborted(view) {
+	switch {
+	case aborted(view):
 		return nil, answerFault("was aborted", nil)
+	case !complete(c, view):
+		return nil, answerFault("was not finished", errUnfinished)
 	}
 	settleWhole(c, view)
 	l.done(nil)
 	reply := &llm.Reply{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}}
 	reply.Stream = llm.One(llm.Chunk{Raw: body, Data: body, Kind: llm.Body, View: view})
 	return reply, nil
+}
+
+// complete reports whether every choice of a whole answer has a finish reason; in the Responses API, the answer.
+func complete(c *pipeline.Call, view *llm.View) bool {
+	var all choices
+	all.note(view)
+	return !generates(c.Route) || c.Route == llm.Responses && len(view.Finishes) > 0 || all.settled(c)
 }
 
 // settleWhole fills in an estimate when the backend named no usage.

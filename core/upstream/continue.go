@@ -42,6 +42,7 @@ type relay struct {
 	tries  int            // to take the answer up this time
 	times  int            // that the answer went on
 	barred bool           // a provider's filter has refused it
+	bare   bool           // what was said may hold what the decision hides from other pools
 	err    error          // of every further Next
 }
 
@@ -59,7 +60,7 @@ func (t *tries) relayed(ctx context.Context, reply *llm.Reply) *llm.Reply {
 		return reply
 	}
 	s.keep = &transcript{room: int(s.pool.goOn.Memory)}
-	reply.Stream = &relay{u: t.u, ctx: ctx, call: t.call, pools: t.pools, plan: t.plan, keep: s.keep, order: s.order, inner: s}
+	reply.Stream = &relay{u: t.u, ctx: ctx, call: t.call, pools: t.pools, plan: t.plan, keep: s.keep, order: s.order, inner: s, bare: !t.call.Decision.Hides(s.pool.name)}
 	return reply
 }
 
@@ -251,7 +252,7 @@ func (r *relay) near() []*pool {
 // at asks one backend in each form that it may understand.
 func (r *relay) at(ctx context.Context, p *pool, b *backend, same bool) bool {
 	forms := []form{anew}
-	if same {
+	if same && !(r.bare && len(r.call.Edits) > 0 && r.call.Decision.Hides(p.name)) {
 		forms = r.plan.formsAt(b, r.keep)
 	}
 	for _, f := range forms {
@@ -302,7 +303,7 @@ func (r *relay) ask(ctx context.Context, p *pool, b *backend, f form) (took, unf
 		r.keep.listed = false
 	}
 	o := &r.call.Outcome
-	o.Backend, o.Pool, o.Finish = b.name, p.name, ""
+	o.Backend, o.Server, o.Pool, o.Finish = b.name, b.peer.key.dial, p.name, ""
 	r.u.count.continued(b.name, f, "taken")
 	return true, false
 }

@@ -74,23 +74,27 @@ func (t *tries) second(r *round, first try) (try, bool) {
 	return first, true
 }
 
-// best waits for the first that answers well. With none, the fault of the first attempt counts.
+// best waits for the first that answers well, or that a content filter refuses: nobody is asked to get round that. With
+// neither, the fault of the first attempt counts.
 func (t *tries) best(r *round, results <-chan *runner, one, two *runner) (*llm.Reply, *fault) {
 	won := <-results
 	lost := one
 	if won == one {
 		lost = two
 	}
-	if won.fault == nil {
+	if won.fault == nil || won.fault.filtered {
 		lost.cancel()
 		t.u.extra.Go(func() { (<-results).discard() })
-		if won == two {
+		if won == two && won.fault == nil {
 			t.u.count.hedge(r.pool.name, "won")
 		}
 		return t.adopt(won)
 	}
 	<-results
 	if lost.fault != nil {
+		if lost.fault.filtered {
+			one, two = lost, won
+		}
 		t.note(r, two.try.backend, two.fault)
 		two.fault.drop()
 		two.cancel()

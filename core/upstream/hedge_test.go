@@ -207,3 +207,32 @@ func TestMirrorTakesItsShare(t *testing.T) {
 		t.Errorf("%d of %d calls copied, want a fifth", n, calls)
 	}
 }
+
+// A content filter's no counts, whichever of two attempts it meets, and nobody is asked to get round it.
+func TestHedgesStopAtAFilter(t *testing.T) {
+	no := func(wait time.Duration) func(net.Conn, int64) {
+		return func(c net.Conn, n int64) {
+			time.Sleep(wait)
+			status(400, "", `{"error":{"message":"Filtered.","code":"content_filter"}}`)(c, n)
+		}
+	}
+	late := func(c net.Conn, n int64) { time.Sleep(400 * time.Millisecond); well(c, n) }
+	busy := func(c net.Conn, n int64) { time.Sleep(100 * time.Millisecond); status(503, "", "{}")(c, n) }
+	for _, tt := range []struct {
+		name        string
+		first, next func(net.Conn, int64)
+	}{
+		{"the second is refused, the first would answer", late, no(0)},
+		{"the first is refused, the second would answer", no(200 * time.Millisecond), late},
+		{"the first is busy, the second refused", busy, no(200 * time.Millisecond)},
+		{"the second is busy, the first refused", no(300 * time.Millisecond), busy},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u, servers := duo(t, tt.first, tt.next, nil)
+			code := outcomeOf(t, u, newCall(t, llm.Chat, chat("x", true)))
+			if n := servers[0].calls.Load() + servers[1].calls.Load(); code != "400" || n != 2 {
+				t.Errorf("code %q after %d requests, want the filter's after 2", code, n)
+			}
+		})
+	}
+}

@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"bytes"
+	"strings"
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
@@ -38,7 +38,7 @@ func planOf(c *pipeline.Call, s ContinuationConfig) plan {
 const mostNumbered = maxEvent / 8
 
 func (p *plan) read(route llm.Endpoint, name string, value []byte) {
-	if void(value) {
+	if void(value) && !(string(value) == "0" && strings.HasSuffix(name, "logprobs")) { // of which 0 asks for the tokens' own
 		return
 	}
 	switch name {
@@ -49,7 +49,7 @@ func (p *plan) read(route llm.Endpoint, name string, value []byte) {
 	case "best_of":
 		p.armed = string(value) == "1"
 	case "response_format":
-		p.armed = bytes.Contains(value, []byte(`"text"`))
+		p.armed = isText(value)
 	case "tool_choice":
 		p.armed = string(value) == `"auto"` || string(value) == `"none"`
 	case "prompt":
@@ -59,6 +59,15 @@ func (p *plan) read(route llm.Endpoint, name string, value []byte) {
 	case "stop":
 		p.ids = false // engines hold text back that may begin a stop string, but not its numbers
 	}
+}
+
+// isText reports whether a response_format is of type text.
+func isText(format []byte) (text bool) {
+	_ = llm.EachMember(format, func(name []byte, m llm.Member) bool {
+		text = string(name) == "type" && string(format[m.Value.Start:m.Value.End]) == `"text"`
+		return string(name) != "type"
+	})
+	return text
 }
 
 // void reports whether a member asks for nothing.

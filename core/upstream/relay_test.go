@@ -134,6 +134,8 @@ func TestWhatNeverGoesOn(t *testing.T) {
 		{"probabilities", "fault=die-after=7", `"logprobs":true,`},
 		{"JSON", "fault=die-after=7", `"response_format":{"type":"json_object"},`},
 		{"a schema", "fault=die-after=7", `"response_format":{"type":"json_schema","json_schema":{}},`},
+		{"a schema of a text", "fault=die-after=7", `"response_format":{"type":"json_schema","json_schema":{"schema":{"properties":{"text":{"type":"text"}}}}},`},
+		{"probabilities of the tokens alone", "fault=die-after=7", `"prompt_logprobs":0,`},
 		{"a grammar", "fault=die-after=7", `"structured_outputs":{"regex":"a+"},`},
 		{"SGLang's grammar", "fault=die-after=7", `"ebnf":"a",`},
 		{"a beam", "fault=die-after=7", `"use_beam_search":true,`},
@@ -186,6 +188,63 @@ func TestLegacyGoesOnFromTokens(t *testing.T) {
 	}
 	if b := good.Requests()[0].Body; !strings.Contains(b, `"prompt":[`) || strings.Contains(b, "upon") {
 		t.Errorf("sent %s", b)
+	}
+	// What plugins edited in the prompt is in its tokens.
+	c = newCall(t, llm.Completions, fmt.Sprintf(legacyBody, ""))
+	c.Decision.Targets = []pipeline.Target{{Pool: "a"}, {Pool: "b"}}
+	c.Edits = []pipeline.TextEdits{{Edits: []llm.Edit{{Start: 0, End: 4, With: []byte("ONCE")}}}}
+	reply, err := u.Handle(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := drain(t, reply); err != nil || c.Outcome.Continued != 1 || c.Outcome.Attempts != 2 {
+		t.Errorf("%v, %+v", err, c.Outcome)
+	}
+	if b := good.Requests()[1].Body; !strings.Contains(b, `"prompt":[`) {
+		t.Errorf("an edited prompt: sent %s", b)
+	}
+}
+
+// The log tells the server that answered in the end, not the one that broke off.
+func TestServerOfAnAnswerThatGoesOn(t *testing.T) {
+	u, _, _ := pair(t, "vllm", "fault=die-after=7", nil)
+	for i, name := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
+		key := &u.pools[i].members()[0].peer.key
+		was := *key
+		key.dial = name // as discovery names them
+		defer func() { *key = was }()
+	}
+	_, c, err := listen(t, u, llm.Chat, fmt.Sprintf(chatBody, ""))
+	if o := c.Outcome; err != nil || o.Backend != "good" || o.Server != "10.0.0.2:80" || o.Pool != "b" {
+		t.Errorf("%v, %+v", err, o)
+	}
+}
+
+// What was said to a pool that may see what plugins hide goes to no pool that may not, in whatever form: there the
+// answer is written anew, of the edited request.
+func TestAnswersGoOnMasked(t *testing.T) {
+	for _, tt := range []struct {
+		targets []pipeline.Target
+		anew    bool
+	}{
+		{[]pipeline.Target{{Pool: "a", Mask: "none"}, {Pool: "b"}}, true},
+		{[]pipeline.Target{{Pool: "a", Mask: "none"}, {Pool: "b", Mask: "none"}}, false},
+		{[]pipeline.Target{{Pool: "a"}, {Pool: "b"}}, false},
+	} {
+		u, _, good := pair(t, "vllm", "fault=die-after=7", nil)
+		c := newCall(t, llm.Chat, `{"model":"mock","stream":true,"messages":[{"role":"user","content":"secret"}]}`)
+		c.Decision.Targets = tt.targets
+		c.Edits = []pipeline.TextEdits{{Edits: []llm.Edit{{Start: 0, End: 6, With: []byte("[KIND]")}}}}
+		reply, err := u.Handle(context.Background(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = drain(t, reply) // the mock's answer to the edited request is another one
+		b := good.Requests()[0].Body
+		goesOn := strings.Contains(b, "kv_transfer_params") || strings.Contains(b, "continue_final_message")
+		if hides := c.Decision.Hides("b"); goesOn == tt.anew || hides == strings.Contains(b, "secret") {
+			t.Errorf("%v: sent %s", tt.targets, b)
+		}
 	}
 }
 

@@ -31,8 +31,10 @@ type order struct {
 func (u *Upstream) render(c *pipeline.Call, t try) (order, error) {
 	var patch llm.Patch
 	p, b := t.pool, t.backend
-	if err := patchTexts(&patch, c, p.name); err != nil {
-		return order{}, err
+	if !t.resume.inPlaceOfPrompt(c) {
+		if err := patchTexts(&patch, c, p.name); err != nil {
+			return order{}, err
+		}
 	}
 	r := c.Request
 	patchModel(&patch, c, p)

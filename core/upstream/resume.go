@@ -25,6 +25,11 @@ type resume struct {
 	tokens int64 // generated so far, of those that count against max_tokens
 }
 
+// inPlaceOfPrompt reports whether the prompt's tokens stand in its place, edited as they were.
+func (r *resume) inPlaceOfPrompt(c *pipeline.Call) bool {
+	return r != nil && r.form == byIDs && c.Route == llm.Completions
+}
+
 // The ways in which a server is told to go on from a text; see BackendConfig.Prefill.
 const (
 	prefillNone  = "none"

@@ -45,6 +45,7 @@ type stream struct {
 
 // newStream waits for the first event, so that everything that fails before it can be tried elsewhere.
 func newStream(l *live, o order, w *watch, response *http.Response) (*llm.Reply, *fault) {
+	o.body = nil // it is sent, and the stream may last
 	s := &stream{live: l, order: o, watch: w, response: response}
 	s.reader = llm.NewReader(response.Body, l.call.Route, maxEvent)
 	chunk, err := s.read()
@@ -165,10 +166,7 @@ func (s *stream) settle() {
 	}
 }
 
-// settled reports whether as many choices have finished as were asked for, and no other has begun.
-func (s *stream) settled() bool {
-	return s.open.finished() && s.open.count() >= int(min(s.call.Request.N, maxChoices))
-}
+func (s *stream) settled() bool { return s.open.settled(s.call) }
 
 // pass notes what a chunk says and hides what the caller did not ask for.
 func (s *stream) pass(chunk llm.Chunk) (llm.Chunk, error) {
@@ -213,7 +211,7 @@ func (s *stream) passDone(chunk llm.Chunk) (llm.Chunk, error) {
 		chunk.Raw = nil // a second [DONE]
 		return chunk, nil
 	}
-	if !s.open.finished() {
+	if !s.settled() {
 		return s.fail(answerFault("ended without being finished", errUnfinished))
 	}
 	s.ended = true
@@ -350,6 +348,11 @@ func (o *choices) note(v *llm.View) {
 		set(&o.begun, v.Finishes[i].Choice)
 		set(&o.ended, v.Finishes[i].Choice)
 	}
+}
+
+// settled reports whether as many choices have finished as c asks for, and no other has begun.
+func (o *choices) settled(c *pipeline.Call) bool {
+	return o.finished() && o.count() >= int(min(c.Request.N, maxChoices))
 }
 
 func (o *choices) finished() bool { return o.begun == o.ended && o.ended != [2]uint64{} }

@@ -50,6 +50,8 @@ func TestWhatEndsAnAnswer(t *testing.T) {
 		{"n=2", `"n":2,`, delta(0, "a", "") + delta(1, "b", "") + delta(1, "", "stop") + delta(0, "", "length") + doneText, false, "", 1},
 		{"n=2, one after the other", `"n":2,`, delta(0, "a", "stop") + delta(1, "b", "stop") + doneText, false, "", 1},
 		{"n=2, one cut", `"n":2,`, delta(0, "a", "") + delta(1, "b", "") + delta(1, "", "stop") + doneText, false, "bad_backend_answer", 0},
+		{"n=2, [DONE] before the other began", `"n":2,`, delta(0, "a", "stop") + doneText, false, "bad_backend_answer", 0},
+		{"n=2, the other's role alone", `"n":2,`, delta(0, "a", "stop") + strings.ReplaceAll(role, `"index":0`, `"index":1`) + doneText, false, "bad_backend_answer", 0},
 		{"n=2, cut before the other began", `"n":2,`, delta(0, "a", "stop"), false, "bad_backend_answer", 0},
 		{"n=2, the other aborted", `"n":2,`, delta(0, "a", "stop") + delta(1, "b", "abort") + doneText, false, "bad_backend_answer", 0},
 		{"n=2, a pause before the other", `"n":2,`, delta(0, "a", "stop") + ": wait\n\n" + delta(1, "b", "stop") + doneText, true, "", 1},
@@ -331,5 +333,44 @@ func TestUncountedStreamCostsItsPrompt(t *testing.T) {
 		if u := c.Outcome.Usage; u.Prompt == 0 || (u.Completion > 0) != (name == "text") || c.Outcome.Counted {
 			t.Errorf("%s: %+v", name, c.Outcome)
 		}
+	}
+}
+
+// A whole answer is one when every choice that was asked for has a finish reason; what answers otherwise is asked no more.
+func TestWhatIsAWholeAnswer(t *testing.T) {
+	stop := func(choice int, reason string) string {
+		return fmt.Sprintf(`{"index":%d,"message":{"role":"assistant","content":"a"},"finish_reason":%s}`, choice, reason)
+	}
+	for _, tt := range []struct {
+		name  string
+		route llm.Endpoint
+		body  string
+		sent  string
+		good  bool
+	}{
+		{"one", llm.Chat, chat("x", false), `{"choices":[` + stop(0, `"stop"`) + `]}`, true},
+		{"an unusual reason", llm.Chat, chat("x", false), `{"choices":[` + stop(0, `"eos"`) + `]}`, true},
+		{"no reason", llm.Chat, chat("x", false), `{"choices":[` + stop(0, `null`) + `]}`, false},
+		{"aborted", llm.Chat, chat("x", false), `{"choices":[` + stop(0, `"abort"`) + `]}`, false},
+		{"no choice", llm.Chat, chat("x", false), `{"choices":[]}`, false},
+		{"nothing", llm.Chat, chat("x", false), `{}`, false},
+		{"two", llm.Chat, `{"model":"mock","n":2,"messages":[{"role":"user","content":"x"}]}`, `{"choices":[` + stop(0, `"stop"`) + "," + stop(1, `"length"`) + `]}`, true},
+		{"one of two", llm.Chat, `{"model":"mock","n":2,"messages":[{"role":"user","content":"x"}]}`, `{"choices":[` + stop(0, `"stop"`) + `]}`, false},
+		{"a completion", llm.Completions, `{"model":"mock","prompt":"x"}`, `{"choices":[{"index":0,"text":"a","finish_reason":"length"}]}`, true},
+		{"a response", llm.Responses, `{"model":"mock","input":"x"}`, `{"status":"completed","output":[]}`, true},
+		{"vectors have none", llm.Embeddings, `{"model":"mock","input":"x"}`, `{"data":[]}`, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := rawBackend(t, func(c net.Conn, _ int64) { send200(c, "", tt.sent) })
+			u := single(t, b.url)
+			reply, err := u.Handle(t.Context(), newCall(t, tt.route, tt.body))
+			if err == nil {
+				_, err = drain(t, reply)
+			}
+			var r *pipeline.Refusal
+			if good := err == nil; good != tt.good || !good && (!errors.As(err, &r) || r.Code != "bad_backend_answer") {
+				t.Errorf("got %v, want good %t", err, tt.good)
+			}
+		})
 	}
 }

@@ -104,7 +104,7 @@ func TestForward(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got = r.Header
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"choices":[]}`))
+		_, _ = w.Write([]byte(answerJSON))
 	}))
 	defer server.Close()
 	u := newUpstream(t, Config{
