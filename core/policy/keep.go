@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -45,8 +46,8 @@ func (k *Keeper) Keep(r *Recorded) error {
 	}
 	one := *r
 	one.Input = prune(r.Input, k.Trial.engine.Reads())
-	if _, ok := k.Trial.engine.reads[userText[0]]; !k.Text && ok && erase(one.Input, userText[0]) {
-		one.Erased = append(slices.Clone(r.Erased), pointer(strings.Split(userText[0], ".")[1:]))
+	if !k.Text { // whether the policy reads it by its own name or with all that it lies in
+		one.eraseText()
 	}
 	if use := k.Uses[r.DecisionID]; use != nil {
 		one.Used = use
@@ -93,9 +94,32 @@ func graft(into, from map[string]any, path []string) {
 	graft(below, members, path[1:])
 }
 
-// erase takes what lies at path out of document; it reports whether anything lay there.
-func erase(document map[string]any, path string) bool {
-	return change(document, strings.Split(path, ".")[1:], func(any) any { return nil })
+// eraseText takes what users wrote out of r.
+func (r *Recorded) eraseText() {
+	for _, path := range paths(userText) {
+		if rest, found := without(r.Input, path); found {
+			r.Input, r.Erased = rest, append(slices.Clone(r.Erased), pointer(path))
+		}
+	}
+}
+
+// without is document without what lies at path, and whether anything lay there; document itself stays as it is.
+func without(document map[string]any, path []string) (map[string]any, bool) {
+	value, found := document[path[0]]
+	if !found {
+		return document, false
+	}
+	rest := maps.Clone(document)
+	if len(path) == 1 {
+		delete(rest, path[0])
+		return rest, true
+	}
+	members, _ := value.(map[string]any)
+	if members, found = without(members, path[1:]); !found {
+		return document, false
+	}
+	rest[path[0]] = members
+	return rest, true
 }
 
 // lacks is a path that the policy reads and r does not tell: it was not read when r was decided, or it was masked; empty

@@ -229,6 +229,44 @@ func TestKeeper(t *testing.T) {
 	}
 }
 
+// What users wrote is kept out of a recording in whatever way the policy reads it, and the records stay as they were.
+func TestKeeperErasesTextReadWithWhatHoldsIt(t *testing.T) {
+	for _, reads := range []string{
+		"input.prompt.last_user == \"x\"", "count(input.prompt) > 99", "count(input) > 99", "input.prompt[_] == \"x\"", "walk(input, [_, \"x\"])",
+		"some name in [\"last_user\"]; input.prompt[name] == \"x\"",
+	} {
+		t.Run(reads, func(t *testing.T) {
+			policy := "package nexus.routes\n\na := {\"targets\": []} if {\n\t" + reads + "\n}\n"
+			lines := logOf(t, LogConfig{Input: true, Text: true}, policy, replayed[:1]...)
+			if !strings.Contains(lines, "\"last_user\":\"안녕") {
+				t.Fatalf("the log has not what the user wrote: %s", lines)
+			}
+			keep := func(text bool) string {
+				var b bytes.Buffer
+				k := &Keeper{Trial: trial(t, "a.rego", policy), Text: text, Out: &b}
+				_, err := ReadRecords("log", strings.NewReader(lines), func(r *Recorded) error {
+					was, _ := json.Marshal(r)
+					err := k.Keep(r)
+					if is, _ := json.Marshal(r); !bytes.Equal(was, is) {
+						t.Errorf("the record was %s and is %s", was, is)
+					}
+					return err
+				})
+				if err != nil || k.Kept != 1 {
+					t.Fatalf("kept %d, %v", k.Kept, err)
+				}
+				return b.String()
+			}
+			if got := keep(false); strings.Contains(got, "\"last_user\"") || strings.Contains(got, "안녕") || !strings.Contains(got, `"erased":["/input/prompt/last_user"]`) {
+				t.Errorf("the user's text is kept: %s", got)
+			}
+			if got := keep(true); !strings.Contains(got, "\"last_user\":\"안녕") {
+				t.Errorf("the user's text is not kept: %s", got)
+			}
+		})
+	}
+}
+
 // A label that was not there is known not to be there.
 func TestPrune(t *testing.T) {
 	for _, tt := range []struct{ document, paths, want string }{
