@@ -339,18 +339,35 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// A proxy that is silent ends with the time to connect, and with the caller's leaving.
+// A proxy or a server that is silent ends with the time to connect, and with the caller's leaving: nothing waits for it
+// any longer, be it called or not.
 func TestSilentProxy(t *testing.T) {
-	silent := rawConns(t, func(_ *raw, c net.Conn) { _, _ = io.Copy(io.Discard, c) })
-	u := newUpstream(t, Config{
-		Backends: map[string]BackendConfig{"one": {URL: "http://gpu:1", Proxy: setting.NewSecret(silent.url)}},
-		Pools:    map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"one"}, Timeouts: TimeoutsConfig{Connect: 100 * time.Millisecond}}},
-	})
-	began := time.Now()
-	if _, _, err := ask(t, u, chat("x", false)); err == nil || time.Since(began) > 5*time.Second {
-		t.Errorf("%v after %v", err, time.Since(began))
+	for _, tt := range []struct{ name, protocol, scheme string }{
+		{"HTTP/1.1 by a proxy", "http1", "http"}, {"HTTP/2 by a proxy", "h2c", "http"}, {"HTTP/2 in TLS by a proxy", "h2", "https"},
+		{"TLS", "http1", "https"}, {"HTTP/2 in TLS", "h2", "https"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			silent := rawConns(t, func(_ *raw, c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+			b := BackendConfig{URL: strings.Replace(silent.url, "http", tt.scheme, 1), Protocol: tt.protocol}
+			if strings.Contains(tt.name, "proxy") {
+				b.URL, b.Proxy = tt.scheme+"://gpu:1", setting.NewSecret(silent.url)
+			}
+			u := newUpstream(t, Config{
+				Backends: map[string]BackendConfig{"one": b},
+				Pools:    map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"one"}, Timeouts: TimeoutsConfig{Connect: 100 * time.Millisecond}}},
+			})
+			w := u.pools[0].members()[0].peer.wire
+			if w.longest != 30*time.Second {
+				t.Errorf("HTTP/2 connects for %v", w.longest)
+			}
+			w.longest = 200 * time.Millisecond
+			began := time.Now()
+			if _, _, err := ask(t, u, chat("x", false)); err == nil || time.Since(began) > 5*time.Second {
+				t.Errorf("%v after %v", err, time.Since(began))
+			}
+			waitUntil(t, func() bool { return silent.conns.Load() > 0 && silent.closed.Load() == silent.conns.Load() })
+		})
 	}
-	waitUntil(t, func() bool { return silent.closed.Load() == silent.conns.Load() })
 }
 
 // HTTP/2 in clear and over TLS: bodies, streams, their end, and each way in which one ends early.

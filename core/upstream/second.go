@@ -23,6 +23,7 @@ const (
 	pingAfter    = 15 * time.Second // of silence on a connection
 	pingWait     = 5 * time.Second
 	idleSecond   = 60 * time.Second // GOAWAY tells both sides when a connection ends, so no race is to be feared
+	longestDial  = 30 * time.Second // to open a connection, proxy and TLS included
 )
 
 // newSecond makes the transport for HTTP/2. It is net/http's: what a second connection's goroutines cost is little
@@ -35,13 +36,13 @@ func (w *wire) newSecond() *http.Transport {
 		Protocols: p, DisableCompression: true, MaxResponseHeaderBytes: maxResponseHead, IdleConnTimeout: idleSecond,
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: streamWindow, SendPingTimeout: pingAfter, PingTimeout: pingWait},
 	}
-	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		way, _, err := w.dial(ctx)
-		return way, err
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		// The transport dials for whoever comes, and so with no caller's end: a peer that is silent would keep it for ever.
+		ctx, cancel := context.WithTimeout(ctx, w.longest)
+		defer cancel()
+		return w.dialSecond(ctx)
 	}
-	if w.link.tls != nil {
-		t.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return w.dialSecond(ctx) }
-	}
+	t.DialContext, t.DialTLSContext = dial, dial // each for its own scheme
 	return t
 }
 
@@ -49,8 +50,8 @@ var errNoSecond = errors.New("the backend does not speak HTTP/2")
 
 func (w *wire) dialSecond(ctx context.Context) (net.Conn, error) {
 	way, socket, err := w.dial(ctx)
-	if err != nil {
-		return nil, err
+	if err != nil || w.link.tls == nil {
+		return way, err
 	}
 	secure := tls.Client(way, w.link.tls)
 	err = secure.HandshakeContext(ctx)

@@ -37,6 +37,7 @@ type wire struct {
 	address string // host:port
 	link    *link
 	last    atomic.Pointer[string] // ip:port that the address led to
+	longest time.Duration          // that HTTP/2 may take to connect, when no call waits for it any more
 	second  *http.Transport        // HTTP/2; nil: HTTP/1.1, for which the rest is
 
 	mu     sync.Mutex
@@ -47,7 +48,7 @@ type wire struct {
 
 // newWire makes the wire to u, reached at dial; an empty dial stands for u's own host.
 func newWire(u *url.URL, dial string, l *link) *wire {
-	w := &wire{address: hostPort(u), link: l}
+	w := &wire{address: hostPort(u), link: l, longest: longestDial}
 	if dial != "" {
 		w.address = dial
 	}
