@@ -72,6 +72,11 @@ a := {"reason": "a"}
 b := {"reason": "b", "priority": _bad} if input.attempt == 2
 c := {"reason": "c", "priority": 1} if { input.attempt == 3; not _bad }
 `},
+	{"a rule that holds where a builtin fails", `
+_not := 1 if not _bad
+_bad := to_number(data.t.kind)
+a := {"reason": "a"} if { input.attempt > 0; not _bad }
+`},
 	{"a conflict within a fixed rule", `
 _two := 1 if data.t.kind
 _two := 2 if data.t.pools

@@ -88,6 +88,7 @@ func (l *reduced) fold(ctx context.Context, p *prepared, moving ruleSet) map[str
 	for _, group := range fixedGroups(p.compiler, moving) {
 		value, err := p.value(ctx, group, m, cancel)
 		if err != nil {
+			m.forget() // what failed looks undefined there
 			continue
 		}
 		if value != nil {
