@@ -33,7 +33,7 @@ func (p *pool) candidates(now time.Time, model string, tried []*backend, dst []c
 		case share > 0:
 			dst = append(dst, candidate{b, share})
 		case due == nil && b.peer.health.due(now):
-			due = b
+			due, wait = b, 0 // another call may be faster to take it
 		default:
 			wait = min(wait, b.peer.health.wait(now))
 		}

@@ -122,7 +122,17 @@ func (h *health) ramp(passed int64) int64 {
 }
 
 // due reports whether a backend that is out may be tried with a call, which take decides.
-func (h *health) due(now time.Time) bool { return h.wait(now) == 0 && h.out.Load() != 0 }
+func (h *health) due(now time.Time) bool {
+	if h.out.Load() == 0 || h.wait(now) > 0 {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.free(now)
+}
+
+// free reports whether no call tries the backend, or one has for so long that another may.
+func (h *health) free(now time.Time) bool { return h.trial.IsZero() || now.Sub(h.trial) >= trialLapse }
 
 // wait is how long a backend stays out for sure.
 func (h *health) wait(now time.Time) time.Duration {
@@ -146,7 +156,7 @@ func (h *health) take(now time.Time) bool {
 	if h.out.Load() == 0 {
 		return true
 	}
-	if h.wait(now) > 0 || !h.trial.IsZero() && now.Sub(h.trial) < trialLapse {
+	if h.wait(now) > 0 || !h.free(now) {
 		return false
 	}
 	h.trial = now

@@ -90,7 +90,7 @@ func TestBreaker(t *testing.T) {
 			step{1.1, taken, true}, step{1.2, taken, false}, step{1.3, abandonNow, nil}, step{1.4, taken, true},
 		)},
 		{"a trial without an outcome makes room for another", append(down(0, causeAnswer),
-			step{1.1, taken, true}, step{3, taken, false}, step{3.2, taken, true}, step{3.3, taken, false},
+			step{1.1, taken, true}, step{3, taken, false}, step{3, dueNow, false}, step{3.2, dueNow, true}, step{3.2, taken, true}, step{3.3, taken, false},
 		)},
 		{"an old success says nothing of an open backend", append(down(1, causeAnswer),
 			step{1.5, func(h *health, now time.Time) any { h.succeed(now, now.Add(-time.Second)); return nil }, nil}, step{1.5, taken, false},
@@ -257,6 +257,8 @@ func TestCandidates(t *testing.T) {
 		panicAt      int
 		want, due    string
 		after        time.Duration
+		trial        string        // a call tries these
+		wait         time.Duration // that a caller is told; 0: any that is allowed
 	}{
 		{name: "all well", members: 3, panicAt: 50, want: "abc"},
 		{name: "none of those tried", members: 3, tried: "b", panicAt: 50, want: "ac"},
@@ -267,8 +269,12 @@ func TestCandidates(t *testing.T) {
 		{name: "more than half out, one tried", members: 3, suspect: "bc", tried: "b", panicAt: 50, want: "ac"},
 		{name: "all out", members: 2, suspect: "ab", panicAt: 50, want: "ab"},
 		{name: "all out for sure", members: 2, bad: "ab", panicAt: 50, want: ""},
-		{name: "all out for sure, the pause is over", members: 2, bad: "ab", panicAt: 50, want: "", due: "a", after: 2 * time.Second},
+		{name: "all out for sure, the pause is over", members: 2, bad: "ab", panicAt: 50, want: "", due: "a", after: 2 * time.Second, wait: time.Second},
+		{name: "one of them is being tried", members: 3, bad: "abc", panicAt: 50, want: "", due: "b", after: 2 * time.Second, trial: "a", wait: time.Second},
+		{name: "all of them are", members: 2, bad: "ab", panicAt: 50, want: "", after: 2 * time.Second, trial: "ab", wait: time.Second},
+		{name: "a turn behind one that is being tried", members: 5, suspect: "bd", panicAt: 50, want: "ace", due: "d", after: 2 * time.Second, trial: "b"},
 		{name: "one alone", members: 1, suspect: "a", panicAt: 50, want: ""},
+		{name: "one alone, the pause is over", members: 1, suspect: "a", panicAt: 50, want: "", due: "a", after: 2 * time.Second, wait: time.Second},
 		{name: "no panic", members: 3, suspect: "abc", want: ""},
 		{name: "a turn to be tried", members: 3, suspect: "b", panicAt: 50, want: "ac", due: "b", after: 2 * time.Second},
 		{name: "not one that was tried", members: 3, suspect: "b", tried: "b", panicAt: 50, want: "ac", after: 2 * time.Second},
@@ -287,6 +293,11 @@ func TestCandidates(t *testing.T) {
 					tried = append(tried, b)
 				}
 			}
+			for _, b := range p.members() {
+				if strings.Contains(tt.trial, b.id) && !b.peer.health.take(now.Add(tt.after)) {
+					t.Fatalf("%s cannot be tried", b.id)
+				}
+			}
 			all, due, wait := p.candidates(now.Add(tt.after), "m", tried, nil)
 			got := ""
 			if due != nil {
@@ -295,7 +306,7 @@ func TestCandidates(t *testing.T) {
 			if ids(all) != tt.want || got != tt.due {
 				t.Errorf("got %q and %q, want %q and %q", ids(all), got, tt.want, tt.due)
 			}
-			if wait <= 0 || wait > longestWait {
+			if wait <= 0 || wait > longestWait || tt.wait > 0 && wait != tt.wait {
 				t.Errorf("wait %v", wait)
 			}
 		})
