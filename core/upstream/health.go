@@ -298,7 +298,7 @@ func (h *health) probed(now, began time.Time, f finding) (ejected bool) {
 	if f == foundSilent && h.unwell < max(h.terms.Failures, 1) {
 		return false
 	}
-	h.sick = true
+	h.sick, h.trial = true, time.Time{}
 	ejected = h.out.Load() == 0
 	if ejected {
 		h.open(now, causeProbe)

@@ -123,6 +123,9 @@ func TestBreaker(t *testing.T) {
 			{0, foundNow(foundSick), true}, {0, deadNow, true}, {30, taken, false}, {30, stateNow, stateOpen}, {31, foundNow(foundSick), false},
 			{60, foundNow(foundWell), false}, {60, deadNow, false}, {60, stateNow, stateHalfOpen}, {60, taken, true}, {60, succeedNow, nil}, {60, stateNow, stateSlow},
 		}},
+		{"a call that tried it is no trial of one that a probe found ill since", append(down(0, causeAnswer),
+			step{1.1, taken, true}, step{1.2, foundNow(foundSick), false}, step{1.3, foundNow(foundWell), false}, step{1.3, dueNow, true}, step{6.4, shareNow, int64(100)},
+		)},
 		{"one silent probe is no sign", []step{{0, foundNow(foundSilent), false}, {1, foundNow(foundSilent), false}, {1, taken, true}, {2, foundNow(foundSilent), true}}},
 		{"nor many while calls go well", []step{
 			{0, foundNow(foundSilent), false}, {1, foundNow(foundSilent), false},
