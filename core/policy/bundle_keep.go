@@ -14,6 +14,12 @@ func (c *BundleConfig) kept() string {
 	return path.Join(c.Keep, keepFolder, fmt.Sprintf("%x.tar.gz", sum[:8]))
 }
 
+// stored is a bundle on disk: the file and the sum of what it holds.
+type stored struct {
+	file string
+	sum  [sha256.Size]byte
+}
+
 const keepFolder = "nexus-policy"
 
 // keep stores raw for a start without the server: whole or not at all, and where only this user may write.

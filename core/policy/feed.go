@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,7 @@ type Feed struct {
 	refused  error      // why what the source holds is not in force
 	last     Poll       // of the bundle
 	failures int        // in a row
+	stored   stored     // what Commit kept on disk last, if anything
 }
 
 // maxPrevious is how far back a rollback may go.
@@ -211,11 +213,24 @@ func (f *Feed) Commit(c *Choice) {
 	if changed || was.revision != c.release.revision {
 		f.tell(c, was)
 	}
-	if changed && f.keep && c.release.bundle != nil {
-		if err := c.release.bundle.keep(c.release.raw); err != nil {
-			f.log.Error("the bundle in force is not kept for a start without its server", "err", err)
-		}
+	if f.keep && c.release.bundle != nil {
+		f.store(c)
 	}
+}
+
+// store keeps the bundle that c puts in force for a start without its server, unless it lies there already.
+func (f *Feed) store(c *Choice) {
+	where := *c.release.bundle
+	where.Keep = c.cfg.Bundle.Keep // it may be another folder since
+	kept := stored{where.kept(), sha256.Sum256(c.release.raw)}
+	if where.Keep == "" || f.stored == kept {
+		return
+	}
+	if err := where.keep(c.release.raw); err != nil {
+		f.log.Error("the bundle in force is not kept for a start without its server", "err", err)
+		return
+	}
+	f.stored = kept
 }
 
 // tell writes what came into force to the program's log.

@@ -428,6 +428,54 @@ func TestStartWithoutServer(t *testing.T) {
 	}
 }
 
+// A reload that says where to keep the bundle has it kept there, though the bundle itself did not change.
+func TestReloadSaysWhereToKeep(t *testing.T) {
+	key, next := newSigner(t, "ES256"), newSigner(t, "ES256")
+	signed := func(pool string, by signer) []byte { return packed(t, pool, by, "mine.rego", to(pool), dataFile, why) }
+	s, h := newBundleServer(t), newHolder(t)
+	s.put(signed("one", key), `"1"`)
+	cfg := s.config()
+	cfg.Bundle.Keys = key.key()
+	h.start(cfg)
+	startsWith := func(what, pool string) {
+		t.Helper()
+		s.set(func(s *bundleServer) { s.status = 503 })
+		defer s.set(func(s *bundleServer) { s.status = 0 })
+		again := newHolder(t)
+		if err := again.reload(cfg); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		again.want(pool)
+	}
+	cfg.Bundle.Keep = t.TempDir()
+	h.start(cfg)
+	startsWith("keep is set", "one")
+	cfg.Bundle.Keep = t.TempDir()
+	h.start(cfg)
+	startsWith("keep is another folder", "one")
+	s.put(signed("one", next), `"2"`)
+	cfg.Bundle.Keys = next.key()
+	h.start(cfg)
+	startsWith("the same is signed with another key", "one")
+	s.put(signed("two", next), `"3"`)
+	h.poll()
+	if err := h.put(h.feed.Back); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Bundle.Keep = t.TempDir()
+	h.start(cfg)
+	startsWith("keep is set after a rollback", "one")
+
+	written, err := os.Stat(cfg.Bundle.kept())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.start(cfg)
+	if now, err := os.Stat(cfg.Bundle.kept()); err != nil || !os.SameFile(written, now) {
+		t.Errorf("a reload that changes nothing writes it again: %v", err)
+	}
+}
+
 func TestReadOnlyKeepsNothing(t *testing.T) {
 	s := newBundleServer(t)
 	s.put(version(t, "one"), "")
