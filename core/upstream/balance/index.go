@@ -1,6 +1,9 @@
 package balance
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // An Index remembers which replicas were sent which prompts, and so which of their prefix caches most likely hold
 // a prompt's beginning. It is a tree whose edges are runs of blocks; a block's hash stands for all before it, so
@@ -32,6 +35,9 @@ const runsPer = 4
 
 // spareRuns are kept for reuse.
 const spareRuns = 64
+
+// loose is how many times over a run's array may be too long: one that was a long run's outweighs many short ones.
+const loose = 4
 
 // A run is blocks that follow each other in some prompt. Who holds it holds all of it.
 type run struct {
@@ -163,6 +169,9 @@ func (x *Index) newRun(blocks []uint64) *run {
 	} else {
 		r = new(run)
 	}
+	if cap(r.blocks) > loose*len(blocks) {
+		r.blocks = nil
+	}
 	r.blocks = append(r.blocks, blocks...)
 	x.runs[blocks[0]] = r
 	return r
@@ -171,7 +180,9 @@ func (x *Index) newRun(blocks []uint64) *run {
 // split cuts r behind its first n blocks. Who held all of it holds both parts.
 func (x *Index) split(r *run, n int) {
 	rest := x.newRun(r.blocks[n:])
-	r.blocks = r.blocks[:n]
+	if r.blocks = r.blocks[:n]; cap(r.blocks) > loose*n {
+		r.blocks = slices.Clone(r.blocks)
+	}
 	for _, h := range r.holds {
 		h.replica.runs++
 		behind := &hold{run: rest, replica: h.replica, newer: h, older: h.older}

@@ -141,6 +141,51 @@ func TestIndexIsBoundedByItsRuns(t *testing.T) {
 	check(t, x, []Candidate{{Replica: r}})
 }
 
+// What is kept follows from the blocks that are remembered, whatever was there before: long prompts that went, or that
+// others parted from, leave no room behind in the short ones that stay.
+func TestIndexKeepsNoRoomForWhatIsGone(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		add  func(x *Index, r *Replica, i int)
+	}{
+		{"long and short in turn", func(x *Index, r *Replica, i int) {
+			x.Add(prompt(-i-1, i, MaxBlocks), r)
+		}},
+		{"two long ones that part", func(x *Index, r *Replica, i int) {
+			x.Add(prompt(i, i, MaxBlocks), r)
+			x.Add(prompt(i, -i-1, MaxBlocks), r)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			x, r := NewIndex(4*MaxBlocks), NewReplica("a")
+			for i := range 400 {
+				tt.add(x, r, i)
+				for stays := range i {
+					x.Add(prompt(stays, 0, 1), r)
+				}
+			}
+			check(t, x, []Candidate{{Replica: r}})
+			kept := 0
+			for _, of := range x.runs {
+				kept += cap(of.blocks)
+			}
+			if kept > 4*x.Len() {
+				t.Errorf("room for %d blocks is kept, of %d that are remembered", kept, x.Len())
+			}
+		})
+	}
+}
+
+// prompt is one of n blocks, known by how it begins and how it goes on from the second block.
+func prompt(begin, rest, n int) []uint64 {
+	blocks := make([]uint64, n)
+	blocks[0] = mix(uint64(begin)^secret[0], secret[1])
+	for i := 1; i < n; i++ {
+		blocks[i] = mix(uint64(rest)^secret[2], uint64(i)^secret[3]^blocks[0])
+	}
+	return blocks
+}
+
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 0, 1, 2, 4, 0, 9})
 	f.Fuzz(func(t *testing.T, in []byte) {
