@@ -194,18 +194,19 @@ func (f *files) prove(ctx context.Context) error {
 
 // Commit notes that c is in force. Whoever was asked for it has put its engine in place.
 func (f *Feed) Commit(c *Choice) {
-	now := time.Now()
+	since := time.Now()
 	f.mu.Lock()
 	was := f.inForce
 	changed := was == nil || was.content() != c.release.content()
+	if !changed { // it may have been read anew
+		since = was.since
+	}
+	c.release.since = since
 	if c.back {
 		f.previous = f.previous[:len(f.previous)-1]
 	} else if changed && was != nil {
 		f.previous = append(f.previous, was)
 		f.previous = f.previous[max(0, len(f.previous)-maxPrevious):]
-	}
-	if changed {
-		c.release.since = now
 	}
 	f.inForce, f.source, f.cfg, f.pools = c.release, c.source, c.cfg, c.pools
 	f.declined, f.refused = c.declined, c.refused

@@ -369,6 +369,14 @@ func TestFlapping(t *testing.T) {
 	if n := len(h.feed.previous); n != maxPrevious {
 		t.Errorf("%d earlier policies are kept, want %d", n, maxPrevious)
 	}
+	if err := h.put(h.feed.Back); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range h.feed.previous[:cap(h.feed.previous)] {
+		if i >= len(h.feed.previous) && r != nil {
+			t.Errorf("one that no rollback goes to is still held: %s, at %d", r.revision, i)
+		}
+	}
 }
 
 // A gateway starts on the bundle it kept when the server is away, if it is still good, and goes on asking.
@@ -538,6 +546,32 @@ func TestRollback(t *testing.T) {
 	for _, want := range []string{"revision=b was=c", `revision=c was=a source=` + s.URL + `/nexus.tar.gz by="a resume"`, `by="a rollback"`} {
 		if !strings.Contains(h.log.String(), want) {
 			t.Errorf("the log does not say %s: %s", want, h.log)
+		}
+	}
+}
+
+// What stays in force through a reload is in force since it came, whatever else the reload changes.
+func TestReloadDoesNotSetTheTimeBack(t *testing.T) {
+	s := newBundleServer(t)
+	s.put(version(t, "one"), `"1"`)
+	bundle, folder := s.config(), testConfig()
+	folder.Dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder.Dir, "a.rego"), []byte(to("one")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	moved := bundle
+	moved.Bundle.Poll = time.Hour
+	for _, tt := range []struct {
+		name         string
+		first, again Config
+	}{{"a folder", folder, folder}, {"a bundle", bundle, bundle}, {"a bundle with other settings", bundle, moved}} {
+		h := newHolder(t)
+		h.start(tt.first)
+		since := h.feed.Status().Since
+		h.start(tt.again)
+		h.start(tt.again)
+		if now := h.feed.Status().Since; since.IsZero() || now != since {
+			t.Errorf("%s: in force since %v, after a reload since %v", tt.name, since, now)
 		}
 	}
 }
