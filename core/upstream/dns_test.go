@@ -17,6 +17,7 @@ type zone struct {
 	asks atomic.Int64
 
 	mu        sync.Mutex
+	askers    []net.Conn // of the resolver
 	addresses map[string][]netip.Addr
 	services  map[string][]net.SRV
 	rcode     byte // of every answer; 0: as the table says
@@ -44,7 +45,15 @@ func newZone(t *testing.T) *zone {
 		defer close(done)
 		z.serve()
 	}()
-	t.Cleanup(func() { _ = conn.Close(); <-done })
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-done
+		z.mu.Lock()
+		defer z.mu.Unlock()
+		for _, c := range z.askers {
+			_ = c.Close() // a lookup that was given up reads on for its own five seconds
+		}
+	})
 	return z
 }
 
@@ -52,7 +61,13 @@ func newZone(t *testing.T) *zone {
 func (z *zone) resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "udp", z.conn.LocalAddr().String())
+		c, err := d.DialContext(ctx, "udp", z.conn.LocalAddr().String())
+		if err == nil {
+			z.mu.Lock()
+			defer z.mu.Unlock()
+			z.askers = append(z.askers, c)
+		}
+		return c, err
 	}}
 }
 
