@@ -106,6 +106,7 @@ const (
 	personal = `kim@example.com, 010-2345-6789, 900101-1234568, 4111-1111-1111-1111`
 	unnamed  = `[EMAIL], [PHONE], [KR_RRN], [CREDIT_CARD]`
 	fine     = `{"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`
+	answered = `{"object":"response","status":"completed","output":[],"usage":{"input_tokens":1,"output_tokens":1}}`
 )
 
 // TestRequestsLeaveMasked: whatever a body carries text in, the backend sees it masked and nothing else changed.
@@ -135,6 +136,9 @@ func TestRequestsLeaveMasked(t *testing.T) {
 		{"/tokenize", `"messages":[{"role":"user","content":"§"}],"tools":[{"type":"function","function":{"name":"f","description":"§"}}]`},
 	} {
 		p.says(http.StatusOK, fine)
+		if tt.path == "/v1/responses" {
+			p.says(http.StatusOK, answered)
+		}
 		with := func(text string) string { return `{"model":"mock",` + strings.ReplaceAll(tt.body, "§", text) + `}` }
 		for _, text := range []string{personal, strings.NewReplacer("0", `\u0030`, "@", `\u0040`).Replace(personal)} {
 			if strings.Contains(text, `\`) && strings.Contains(tt.body, `\`) {

@@ -224,11 +224,16 @@ func (l *live) whole(w *watch, response *http.Response) (*llm.Reply, *fault) {
 	return reply, nil
 }
 
-// complete reports whether every choice of a whole answer has a finish reason; in the Responses API, the answer.
+// complete reports whether every choice of a whole answer has a finish reason; in the Responses API, the answer,
+// unless it is to be fetched later.
 func complete(c *pipeline.Call, view *llm.View) bool {
+	if c.Route == llm.Responses {
+		later, _ := c.Request.Field("background")
+		return len(view.Finishes) > 0 || string(later) == "true"
+	}
 	var all choices
 	all.note(view)
-	return !generates(c.Route) || c.Route == llm.Responses && len(view.Finishes) > 0 || all.settled(c)
+	return !generates(c.Route) || all.settled(c)
 }
 
 // settleWhole fills in an estimate when the backend named no usage.

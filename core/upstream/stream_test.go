@@ -358,6 +358,8 @@ func TestWhatIsAWholeAnswer(t *testing.T) {
 		{"one of two", llm.Chat, `{"model":"mock","n":2,"messages":[{"role":"user","content":"x"}]}`, `{"choices":[` + stop(0, `"stop"`) + `]}`, false},
 		{"a completion", llm.Completions, `{"model":"mock","prompt":"x"}`, `{"choices":[{"index":0,"text":"a","finish_reason":"length"}]}`, true},
 		{"a response", llm.Responses, `{"model":"mock","input":"x"}`, `{"status":"completed","output":[]}`, true},
+		{"a response to be fetched later", llm.Responses, `{"model":"mock","input":"x","background":true}`, `{"status":"queued","output":[]}`, true},
+		{"a response that was to come at once", llm.Responses, `{"model":"mock","input":"x","background":false}`, `{"status":"queued","output":[]}`, false},
 		{"vectors have none", llm.Embeddings, `{"model":"mock","input":"x"}`, `{"data":[]}`, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
