@@ -202,11 +202,10 @@ func (f *Feed) Commit(c *Choice) {
 		since = was.since
 	}
 	c.release.since = since
-	if c.back {
-		f.previous = f.previous[:len(f.previous)-1]
+	if n := len(f.previous); c.back {
+		f.previous = slices.Delete(f.previous, n-1, n)
 	} else if changed && was != nil {
-		f.previous = append(f.previous, was)
-		f.previous = f.previous[max(0, len(f.previous)-maxPrevious):]
+		f.previous = slices.Delete(append(f.previous, was), 0, max(0, n+1-maxPrevious))
 	}
 	f.inForce, f.source, f.cfg, f.pools = c.release, c.source, c.cfg, c.pools
 	f.declined, f.refused = c.declined, c.refused
