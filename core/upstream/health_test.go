@@ -382,6 +382,24 @@ func TestSlowestIsTakenOut(t *testing.T) {
 	}
 }
 
+// The median is of the last times alone, up to date after each, and not taken anew for each who asks.
+func TestFirstTokenMedian(t *testing.T) {
+	var h health
+	for i := 1; i <= 100; i++ {
+		h.firstToken(time.Duration(i) * time.Second)
+		want := time.Duration(i-min(i, 32)+min(i, 32)/2+1) * time.Second
+		if i < enoughFirstTokens {
+			want = 0
+		}
+		if got := h.firstTokenMedian(); got != want {
+			t.Fatalf("after %d: %v, want %v", i, got, want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { h.firstTokenMedian() }); n != 0 {
+		t.Errorf("%v allocations to tell a median that is known", n)
+	}
+}
+
 // One more out would make the pool panic: a slow server is better than that.
 func TestSlowestIsSparedWhereFewAreLeft(t *testing.T) {
 	p, now := pooled(6, 50), time.Now()

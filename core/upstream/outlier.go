@@ -44,13 +44,14 @@ func (w *window) sum(now time.Time, length time.Duration) (failed, all int) {
 
 // firstTokens are the last times to the first token of a backend.
 type firstTokens struct {
-	last [32]time.Duration
-	n    int // that were ever added
+	last   [32]time.Duration
+	n      int           // that were ever added
+	middle time.Duration // their median; 0: not taken since the last was added
 }
 
 func (f *firstTokens) add(d time.Duration) {
 	f.last[f.n%len(f.last)] = d
-	f.n++
+	f.n, f.middle = f.n+1, 0
 }
 
 // enoughFirstTokens is how many say something.
@@ -61,7 +62,10 @@ func (f *firstTokens) median() time.Duration {
 	if f.n < enoughFirstTokens {
 		return 0
 	}
-	return median(slices.Clone(f.last[:min(f.n, len(f.last))]))
+	if f.middle == 0 {
+		f.middle = median(slices.Clone(f.last[:min(f.n, len(f.last))]))
+	}
+	return f.middle
 }
 
 // median sorts of.
