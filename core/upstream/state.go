@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nexus-gateway/nexus/core/upstream/balance"
@@ -23,25 +24,34 @@ type State struct {
 func (u *Upstream) States(yield func(State) bool) {
 	now, seen := time.Now(), make(map[string]bool)
 	for _, p := range u.pools {
+		var own []*backend
+		rest := p.members()
 		for _, s := range p.sources {
+			own, rest = s.cut(rest)
 			if seen[s.mould.id] {
 				continue
 			}
 			seen[s.mould.id] = true
-			if !yield(s.state(p, now)) {
+			if !yield(s.state(p, own, now)) {
 				return
 			}
 		}
 	}
 }
 
-func (s *source) state(p *pool, now time.Time) State {
+// cut takes the servers of s off the front of a pool's members, which come in the order of the sources.
+func (s *source) cut(members []*backend) (own, rest []*backend) {
+	n := slices.IndexFunc(members, func(b *backend) bool { return b.name != s.mould.id })
+	if n < 0 {
+		n = len(members)
+	}
+	return members[:n], members[n:]
+}
+
+func (s *source) state(p *pool, own []*backend, now time.Time) State {
 	out := State{ID: s.mould.id, Pool: p.name, Price: s.mould.price.blended()}
 	var all loads
-	for _, b := range p.members() {
-		if b.name != s.mould.id {
-			continue
-		}
+	for _, b := range own {
 		all.add(b.peer, now)
 		out.Healthy = out.Healthy || b.peer.health.share(now) > 0
 		out.InFlight += b.peer.replica.Active()
