@@ -116,18 +116,8 @@ func (s *site) follow(ctx context.Context, r Resolver, count *Metrics) {
 			return
 		case <-time.After(s.interval()):
 		case <-s.nudged:
-			pause(ctx, time.Until(asked.Add(nudgeInterval)))
+			sleep(ctx, time.Until(asked.Add(nudgeInterval)))
 		}
-	}
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"syscall"
@@ -144,20 +144,11 @@ func (p *peer) learn(m models) bool {
 		p.models.Store(nil)
 		return old != nil
 	}
-	if old != nil && equal(*old, m) {
+	if old != nil && maps.Equal(*old, m) {
 		return false
 	}
 	p.models.Store(&m)
 	return true
-}
-
-func equal(a, b models) bool {
-	for name := range a {
-		if _, ok := b[name]; !ok {
-			return false
-		}
-	}
-	return len(a) == len(b)
 }
 
 // parseListing reads the answer of /v1/models.
@@ -204,9 +195,6 @@ func (p *peer) get(ctx context.Context, t *terms, path string, limit int64) (sta
 	if limit == 0 {
 		return response.StatusCode, nil, nil
 	}
-	body, err = io.ReadAll(io.LimitReader(response.Body, limit+1))
-	if err == nil && int64(len(body)) > limit {
-		err = fmt.Errorf("the body exceeds the limit of %d bytes", limit)
-	}
+	body, err = readAll(response, limit)
 	return response.StatusCode, body, err
 }
