@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -51,20 +52,28 @@ func TestABurstIsNotTimedOut(t *testing.T) {
 // A container that has used up its share of the processor stands still as a whole; no evaluation is to
 // blame for that.
 func TestAStallOfTheProcessIsNotATimeout(t *testing.T) {
+	turns := 2 * runtime.GOMAXPROCS(0)
 	tests := []struct {
 		name      string
 		used      time.Duration // by the process since the evaluation began
+		sharing   int           // evaluations that run
 		stalls    int
 		cancelled bool
 	}{
-		{"the machine was with others", 0, 0, false},
-		{"half the time", 30 * time.Minute, 0, false},
-		{"all of it", time.Hour, 0, true},
-		{"too many stalls", 0, maxStalls, true},
+		{"the machine was with others", 0, 1, 0, false},
+		{"half the time", 30 * time.Minute, 1, 0, false},
+		{"all of it", time.Hour, 1, 0, true},
+		{"too many stalls", 0, 1, maxStalls, true},
+		{"as much for each processor, and two evaluations on each", time.Duration(turns) * 30 * time.Minute, turns, 0, false},
+		{"all of it for each of them", time.Duration(turns) * time.Hour, turns, 0, true},
 	}
 	for _, tt := range tests {
+		q := &queue{turns: make(chan struct{}, turns)}
+		for range tt.sharing {
+			q.turns <- struct{}{}
+		}
 		r := &evaluation{
-			engine: &Engine{queue: calls}, deadline: time.Hour, cancel: topdown.NewCancel(),
+			engine: &Engine{queue: q}, deadline: time.Hour, cancel: topdown.NewCancel(),
 			begun: processTime() - tt.used, stalls: tt.stalls,
 		}
 		if r.expire(); r.cancel.Cancelled() != tt.cancelled {

@@ -218,7 +218,7 @@ func (r *evaluation) abandon() {
 // than that since it began, or less than that for each evaluation that runs now. Then others had the
 // machine, or the container had used up its share of it.
 func (r *evaluation) stalled(limit time.Duration, f func()) bool {
-	sharing := time.Duration(max(1, min(len(r.engine.queue.turns), runtime.GOMAXPROCS(0))))
+	sharing := time.Duration(max(1, len(r.engine.queue.turns))) // which are more than there are processors
 	owed := limit - (processTime()-r.begun)/sharing
 	if owed <= limit/8 || r.stalls == maxStalls {
 		return false
