@@ -96,23 +96,31 @@ func (f *Feed) poll(ctx context.Context, cfg *Config, swap func(context.Context)
 		etag = known.etag
 	}
 	got, err := cfg.Bundle.fetch(ctx, etag)
-	if err != nil {
-		if ctx.Err() == nil {
-			f.note(&cfg.Bundle, pollFailed, err)
-		}
-		return
-	}
-	if got.raw == nil {
+	switch {
+	case ctx.Err() != nil || !f.asks(cfg): // what was answered is nobody's any more
+	case err != nil:
+		f.note(&cfg.Bundle, pollFailed, err)
+	case got.raw == nil:
 		f.unchanged(&cfg.Bundle)
-		return
+	default:
+		f.take(ctx, cfg, known, got, swap)
 	}
-	f.take(ctx, cfg, known, got, swap)
+}
+
+// asks reports whether it is still cfg that is in force: a reload in between has looked at its own bundle.
+func (f *Feed) asks(cfg *Config) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cfg == cfg
 }
 
 // take looks at what was downloaded, and has it put in force. All that takes time is done before swap, which
 // may keep a reload waiting.
 func (f *Feed) take(ctx context.Context, cfg *Config, known *release, got download, swap func(context.Context) error) {
 	next, err := releaseOf(&cfg.Bundle, got)
+	if !f.asks(cfg) {
+		return
+	}
 	if err != nil { // it may be half of a good one, and is downloaded again
 		f.mu.Lock()
 		f.refused = err
@@ -132,7 +140,7 @@ func (f *Feed) take(ctx context.Context, cfg *Config, known *release, got downlo
 	f.mu.Unlock()
 	_, err = f.check(ctx, next, cfg, pools)
 	f.mu.Lock()
-	if f.cfg != cfg { // a reload came in between, and has looked at its own bundle
+	if f.cfg != cfg { // a reload came in between
 		f.mu.Unlock()
 		return
 	}

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -645,6 +646,57 @@ func nobodyAt(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// What a server says that is asked no more is nobody's fault: a reload came while it answered.
+func TestAnswersToAFormerConfiguration(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer func(http.ResponseWriter)
+	}{
+		{"a damaged bundle", func(w http.ResponseWriter) { _, _ = w.Write(version(t, "two")[:100]) }},
+		{"a bundle that is wrong", func(w http.ResponseWriter) {
+			_, _ = w.Write(packed(t, "bad", signer{}, "mine.rego", "package nexus.routes\n\na := {\"targets\": 1}"))
+		}},
+		{"a good bundle", func(w http.ResponseWriter) { _, _ = w.Write(version(t, "two")) }},
+		{"an error", func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			asked, answer := make(chan struct{}), make(chan struct{})
+			var times atomic.Int32
+			former := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if times.Add(1) == 1 {
+					_, _ = w.Write(version(t, "one"))
+					return
+				}
+				close(asked)
+				<-answer
+				tt.answer(w)
+			}))
+			defer former.Close()
+			other, h := newBundleServer(t), newHolder(t)
+			other.put(version(t, "three"), `"3"`)
+			cfg := testConfig()
+			cfg.Bundle = testBundle(former.URL + "/former.tar.gz")
+			h.start(cfg)
+			polled, in := make(chan struct{}), h.cfg
+			go func() {
+				defer close(polled)
+				h.feed.poll(context.Background(), in, func(context.Context) error {
+					t.Error("it is put in force")
+					return nil
+				})
+			}()
+			<-asked
+			h.start(other.config())
+			close(answer)
+			<-polled
+			h.want("three")
+			if st := h.feed.Status(); len(st.Refused) > 0 || st.Offered != "" || st.Poll.Error != "" || h.feed.failures != 0 {
+				t.Errorf("the present bundle is blamed: %+v, %+v, %d failures", st, st.Poll, h.feed.failures)
+			}
+		})
+	}
 }
 
 func TestBundleByTLS(t *testing.T) {
