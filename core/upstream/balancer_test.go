@@ -104,7 +104,7 @@ func TestConversationsStayThroughAReload(t *testing.T) {
 		}
 	}
 	next := &Upstream{fleet: u.fleet, salt: u.salt, count: u.count}
-	next.pools = []*pool{{name: "default", models: u.pools[0].models, timeouts: fast, editions: &u.fleet.editions,
+	next.pools = []*pool{{name: "default", models: u.pools[0].models, timeouts: fast, retries: new(savings).under(0, 0), editions: &u.fleet.editions,
 		balance: newBalancer(PoolConfig{Balance: "prefix", Prefix: usualPrefix}, u.fleet, u.count)}}
 	next.pools[0].setMembers(u.pools[0].members())
 	if got := answered(t, next, newCall(t, llm.Chat, turns("it", 4))); got != home {

@@ -9,12 +9,17 @@ import (
 // A budget bounds what is done beyond the calls themselves to a share of them: each call earns a part of an extra
 // attempt. Besides, a few a second are always allowed, so that a quiet pool can retry at all.
 type budget struct {
-	share  int64        // thousandths of an extra attempt that a call earns
-	earned atomic.Int64 // thousandths
-	floor  float64      // extra attempts a second
+	share int64   // thousandths of an extra attempt that a call earns
+	floor float64 // extra attempts a second
+	*savings
+}
+
+// savings are what may be spent. They outlive the budgets that configurations make of them.
+type savings struct {
+	earned atomic.Int64 // thousandths of an extra attempt
 
 	mu    sync.Mutex
-	spare float64 // of the floor, at asked
+	spent float64 // of the floor, at asked
 	asked time.Time
 }
 
@@ -23,8 +28,36 @@ const (
 	mostSpare  = 10.0      // of the floor
 )
 
-func (b *budget) set(share, floor float64) {
-	b.share, b.floor, b.spare = int64(share*1000), floor, mostSpare
+func (s *savings) under(share, floor float64) budget { return budget{int64(share * 1000), floor, s} }
+
+// An account is the savings of one pool.
+type account struct {
+	retries, hedges savings
+	holders         int // configurations that have the pool; guarded by Fleet.mu
+}
+
+// account returns the pool's, as it is if another configuration has it: else each reload would allow a storm of retries
+// anew. settle gives it back.
+func (f *Fleet) account(pool string) *account {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.accounts[pool]
+	if a == nil {
+		a = new(account)
+		f.accounts[pool] = a
+	}
+	a.holders++
+	return a
+}
+
+func (f *Fleet) settle(pool string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a := f.accounts[pool]; a.holders > 1 {
+		a.holders--
+		return
+	}
+	delete(f.accounts, pool)
 }
 
 // earn is told of every call.
@@ -54,11 +87,11 @@ func (b *budget) spendSpare(now time.Time) bool {
 		return false
 	}
 	if past := now.Sub(b.asked); past > 0 {
-		b.spare, b.asked = min(b.spare+past.Seconds()*b.floor, mostSpare), now
+		b.spent, b.asked = max(b.spent-past.Seconds()*b.floor, 0), now
 	}
-	if b.spare < 1 {
+	if b.spent > mostSpare-1 {
 		return false
 	}
-	b.spare--
+	b.spent++
 	return true
 }

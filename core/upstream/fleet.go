@@ -13,14 +13,16 @@ import (
 )
 
 // A Fleet keeps what must survive a reload: connections to backends and what is known of their health,
-// keyed by the backend's id and address. Snapshots hold peers of it and give them back when they close.
+// keyed by the backend's id and address, and what is left of the pools' budgets. Snapshots hold peers and accounts of
+// it and give them back when they close.
 type Fleet struct {
 	Resolver Resolver // for discovery; nil: the system's. To be set before Run.
 
-	mu     sync.Mutex
-	peers  map[peerKey]*peer
-	sites  map[siteKey]*site
-	launch func(work func(context.Context)) (stop func()) // nil unless it runs
+	mu       sync.Mutex
+	peers    map[peerKey]*peer
+	sites    map[siteKey]*site
+	accounts map[string]*account                            // by pool
+	launch   func(work func(context.Context)) (stop func()) // nil unless it runs
 
 	count    *Metrics // while it runs
 	pulse    pulse
@@ -30,7 +32,7 @@ type Fleet struct {
 
 // NewFleet returns an empty fleet. Until it runs it asks no server and looks up no name.
 func NewFleet() *Fleet {
-	return &Fleet{peers: make(map[peerKey]*peer), sites: make(map[siteKey]*site), index: balance.NewIndex(balance.DefaultIndex)}
+	return &Fleet{peers: make(map[peerKey]*peer), sites: make(map[siteKey]*site), accounts: make(map[string]*account), index: balance.NewIndex(balance.DefaultIndex)}
 }
 
 // Run asks the servers how they are and looks up names until ctx ends, and returns when all of that is over.

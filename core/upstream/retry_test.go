@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
@@ -154,8 +156,7 @@ func outcomeOf(t *testing.T, u *Upstream, c *pipeline.Call) string {
 }
 
 func TestBudget(t *testing.T) {
-	var b budget
-	b.set(0.1, 2)
+	b := new(savings).under(0.1, 2)
 	now := time.Now()
 	spend := func() (n int) {
 		for b.spend(now) {
@@ -183,7 +184,7 @@ func TestBudget(t *testing.T) {
 	if n := spend(); n != 60 {
 		t.Errorf("%d retries saved up, want 60", n)
 	}
-	b.set(0, 0)
+	b = b.under(0, 0)
 	b.earned.Store(0)
 	if b.spend(now.Add(time.Hour)) {
 		t.Error("a budget of nothing allows a retry")
@@ -206,6 +207,61 @@ func TestRetriesAreNoStorm(t *testing.T) {
 	}
 	if n := b.calls.Load(); n <= calls || n > calls*110/100 {
 		t.Errorf("%d requests for %d calls", n, calls)
+	}
+}
+
+// A reload gives a pool no new budget, neither of retries nor of second attempts, whatever became of the configuration
+// before; only with the last that has the pool is it forgotten.
+func TestBudgetsSurviveReloads(t *testing.T) {
+	f := NewFleet()
+	build := func(floor float64) *Upstream {
+		u, err := New(Config{
+			Backends: map[string]BackendConfig{"one": {URL: "http://127.0.0.1:1", Weight: 1, Health: usualHealth}},
+			Pools:    map[string]PoolConfig{"p": {Backends: []string{"one"}, Retry: RetryConfig{Share: 0.1, Floor: floor}}, "q": {Backends: []string{"one"}, Retry: RetryConfig{Floor: floor}}},
+		}, f, NewMetrics(prometheus.NewRegistry()), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = u.Close() })
+		return u
+	}
+	now := time.Now()
+	spend := func(u *Upstream) (retries, hedges int) {
+		for u.pools[0].retries.spend(now) {
+			retries++
+		}
+		for u.pools[0].hedges.spend(now) {
+			hedges++
+		}
+		return retries, hedges
+	}
+	u := build(1)
+	if r, h := spend(u); r != 10 || h != 10 {
+		t.Fatalf("%d retries and %d second attempts, want 10", r, h)
+	}
+	for range 30 {
+		u.pools[0].retries.earn()
+	}
+	refused := build(1)
+	_ = refused.Close()
+	next := build(2)
+	_ = u.Close()
+	if r, h := spend(next); r != 3 || h != 0 {
+		t.Errorf("%d retries and %d second attempts after a reload, want the 3 that calls earned and none", r, h)
+	}
+	now = now.Add(time.Second)
+	if r, h := spend(next); r != 2 || h != 1 {
+		t.Errorf("%d retries and %d second attempts a second later, want the new 2 and 1", r, h)
+	}
+	if !next.pools[1].retries.spend(now) {
+		t.Error("one pool spends another's budget")
+	}
+	_ = next.Close()
+	if len(f.accounts) != 0 {
+		t.Errorf("%d accounts are left", len(f.accounts))
+	}
+	if r, h := spend(build(1)); r != 10 || h != 10 {
+		t.Errorf("%d retries and %d second attempts, want 10 of a pool that is new", r, h)
 	}
 }
 

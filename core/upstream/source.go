@@ -141,6 +141,7 @@ func (u *Upstream) Close() error {
 			}
 		}
 		p.setMembers(nil)
+		u.fleet.settle(p.name)
 	}
 	return nil
 }

@@ -40,8 +40,8 @@ func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upst
 	for name, pc := range cfg.Pools {
 		p := &pool{name: name, models: pc.Models, model: pc.Model, timeouts: pc.Timeouts, panicAt: pc.Panic, retry: pc.Retry, hedge: pc.Hedge, goOn: pc.Continue, editions: &fleet.editions}
 		p.balance = newBalancer(pc, fleet, count)
-		p.retries.set(pc.Retry.Share, pc.Retry.Floor)
-		p.hedges.set(pc.Hedge.Share, 1)
+		a := fleet.account(name)
+		p.retries, p.hedges = a.retries.under(pc.Retry.Share, pc.Retry.Floor), a.hedges.under(pc.Hedge.Share, 1)
 		u.pools = append(u.pools, p)
 		for _, id := range pc.Backends {
 			s, err := newSource(id, cfg.Backends[id], out)
