@@ -81,3 +81,25 @@ func TestAStallOfTheProcessIsNotATimeout(t *testing.T) {
 		}
 	}
 }
+
+// An evaluation that was given up and has ended is no longer counted as adrift when its turn is another's: a queue of
+// no room keeps the turn until somebody takes it.
+func TestAnEvaluationIsNotAdriftPastItsTurn(t *testing.T) {
+	r := &evaluation{engine: &Engine{queue: &queue{turns: make(chan struct{})}}, over: make(chan struct{})}
+	r.state.Store(givenUp)
+	q := r.engine.queue
+	q.adrift.Store(1)
+	done := make(chan struct{})
+	go func() { r.end(); close(done) }()
+	for range 1000 {
+		if q.adrift.Load() == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := q.adrift.Load(); n != 0 {
+		t.Errorf("%d evaluations are adrift, want none while the turn is still held", n)
+	}
+	q.turns <- struct{}{}
+	<-done
+}

@@ -232,12 +232,14 @@ func (r *evaluation) end() {
 	if p := recover(); p != nil {
 		r.err = fmt.Errorf("evaluation panicked: %v", p)
 	}
-	<-r.engine.queue.turns
-	if r.state.CompareAndSwap(running, ended) {
-		close(r.over)
-		return
+	inTime := r.state.CompareAndSwap(running, ended)
+	if !inTime {
+		r.engine.queue.adrift.Add(-1) // before another has the turn: nobody may count more adrift than there are turns
 	}
-	r.engine.queue.adrift.Add(-1)
+	<-r.engine.queue.turns
+	if inTime {
+		close(r.over)
+	}
 }
 
 // result is what came of an evaluation that is over. The value of one that was given up is not looked at:
