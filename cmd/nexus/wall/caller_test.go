@@ -35,6 +35,8 @@ type answer struct {
 	oddities []string
 
 	head, first, took time.Duration // until the headers, the first text, and the end
+
+	heard func(events int) // told of each event
 }
 
 type usage struct {
@@ -84,7 +86,12 @@ func (g *gateway) call(ctx context.Context, request string) *answer {
 }
 
 func (g *gateway) callBy(ctx context.Context, client *http.Client, request string) *answer {
-	a := &answer{texts: map[int]string{}, finish: map[int]string{}, roles: map[int]int{}, models: map[string]bool{}, ids: map[string]bool{}}
+	return g.listen(ctx, client, request, func(int) {})
+}
+
+// listen makes a call and tells heard of each event of a stream.
+func (g *gateway) listen(ctx context.Context, client *http.Client, request string, heard func(events int)) *answer {
+	a := &answer{texts: map[int]string{}, finish: map[int]string{}, roles: map[int]int{}, models: map[string]bool{}, ids: map[string]bool{}, heard: heard}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, g.base+"/v1/chat/completions", strings.NewReader(request))
 	if err != nil {
 		a.err = err
@@ -166,6 +173,7 @@ func (a *answer) stream(r io.Reader, began time.Time) {
 
 func (a *answer) event(data string, began time.Time) {
 	a.events++
+	a.heard(a.events)
 	if a.dones > 0 {
 		a.oddf("after [DONE]: %.100q", data)
 	}

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -229,6 +230,19 @@ func (g *gateway) sum(t *testing.T, pattern string) float64 {
 		sum += n
 	}
 	return sum
+}
+
+// read reads a page of the admin listener that is JSON.
+func (g *gateway) read(t *testing.T, path string, into any) {
+	t.Helper()
+	response, err := http.Get(g.admin + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
 }
 
 func write(t *testing.T, name, text string) {
