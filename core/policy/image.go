@@ -91,6 +91,9 @@ func (p plan) write(f *facts, w *imager) []byte {
 	return w.b
 }
 
+// fits reports whether what was written is for Wasm: it holds nothing odd, and there is room for it.
+func (w *imager) fits() bool { return !w.odd && len(w.b) <= w.table+maxImage }
+
 func (w *imager) begin(f level) {
 	f.first = len(w.made)
 	w.open = append(w.open, f)

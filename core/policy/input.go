@@ -79,6 +79,8 @@ type facts struct {
 	stage *Stage
 	text  *prompt // nil until it is asked for
 	spent *Budget // nil until it is asked for
+
+	began time.Time // when Wasm began with it, after whatever it waited for an instance; zero: it has not
 }
 
 var nobody = &pipeline.Principal{}

@@ -245,23 +245,27 @@ func (w *lane) decide(ctx context.Context, p plan, f *facts, pools map[string]bo
 		return nil, errDoubt
 	}
 	r := w.runs.Get().(*run)
-	v, err := w.run(ctx, r, p.write(f, &r.image), pools)
-	w.runs.Put(r)
-	if err == errDoubt {
-		w.resting.Store(restCalls)
-	}
-	return v, err
-}
-
-func (w *lane) run(ctx context.Context, r *run, image []byte, pools map[string]bool) (*verdict, error) {
-	if r.image.odd || len(image) > r.image.table+maxImage {
-		return nil, errDoubt
+	defer w.runs.Put(r)
+	image := p.write(f, &r.image)
+	r.image.facts = nil // they are the call's, and r is kept
+	if !r.image.fits() {
+		return nil, errDoubt // what one caller sends is no reason for others to go to topdown
 	}
 	g, err := w.pool.Get(ctx)
 	if err != nil {
 		return nil, failureOf(ctx, err)
 	}
 	defer w.pool.Put(g)
+	f.began = time.Now()
+	v, err := w.run(ctx, g, r, image, pools)
+	if err == errDoubt {
+		w.resting.Store(restCalls)
+	}
+	return v, err
+}
+
+// run has g evaluate.
+func (w *lane) run(ctx context.Context, g *sandbox.Guest, r *run, image []byte, pools map[string]bool) (*verdict, error) {
 	r.asked, r.result, r.doubt, r.late, r.stalls = false, 0, false, 0, 0
 	w.running.Add(1)
 	defer w.running.Add(-1)

@@ -84,7 +84,15 @@ func inWasm(ctx context.Context, e *Engine, input ast.Object) (ast.Value, error)
 	r.image.begin(level{})
 	r.image.members(input)
 	r.image.fill(r.image.table, r.image.finish())
-	_, err := w.run(ctx, r, r.image.b, nil)
+	if !r.image.fits() {
+		return nil, errDoubt
+	}
+	g, err := w.pool.Get(ctx)
+	if err != nil {
+		return nil, failureOf(ctx, err)
+	}
+	defer w.pool.Put(g)
+	_, err = w.run(ctx, g, r, r.image.b, nil)
 	if f, ok := err.(*failure); err != nil && (!ok || f.outcome != misshapen) {
 		return nil, err
 	}

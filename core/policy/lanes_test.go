@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nexus-gateway/nexus/core/pipeline"
+	"github.com/nexus-gateway/nexus/core/sandbox"
 )
 
 // What decides whether a policy runs in Wasm, and what is said where it does not.
@@ -92,6 +93,67 @@ func TestDoubtIsTopdowns(t *testing.T) {
 	}
 	if wasm, topdown := evaluations(t, reg, engineWasm), evaluations(t, reg, engineTopdown); wasm != 5 || topdown != 1+restCalls {
 		t.Errorf("%v in wasm and %v in topdown, want 5 and %d", wasm, topdown, 1+restCalls)
+	}
+}
+
+// What Wasm cannot be given is its own caller's matter: that call is topdown's, and the next one is not.
+func TestWhatOneCallerSendsRestsNobody(t *testing.T) {
+	e := compile(t, auto(testConfig()), "a.rego", "package nexus.routes\n\na := {\"reason\": input.request.model} if count(input.principal.roles) < 9999")
+	reg := prometheus.NewRegistry()
+	s := e.Stage(Env{Metrics: NewMetrics(reg)})
+	nul, large, plain := newCall(t, chatBody), newCall(t, chatBody), newCall(t, chatBody)
+	nul.Request.Model = "small\x00"
+	for range maxImage / maxString {
+		large.Principal.Roles = append(large.Principal.Roles, strings.Repeat("x", maxString))
+	}
+	for i, c := range []*pipeline.Call{nul, plain, large, plain} {
+		if _, err := s.Handle(t.Context(), c, passed); err != nil || c.Decision.Reason != c.Request.Model {
+			t.Errorf("call %d: %+v, %v", i, c.Decision, err)
+		}
+		if wasm, topdown := evaluations(t, reg, engineWasm), evaluations(t, reg, engineTopdown); int(wasm) != (i+1)/2 || int(topdown) != i/2+1 {
+			t.Errorf("after call %d: %v in wasm and %v in topdown", i, wasm, topdown)
+		}
+	}
+}
+
+// What a call waits for an instance is nothing that topdown has less time for.
+func TestAWaitForAnInstanceIsNotTheCallsTime(t *testing.T) {
+	e := compile(t, auto(testConfig()), "a.rego", "package nexus.routes\n\na := {\"set\": {\"max_tokens\": 512 + (7 % input.request.n)}}")
+	s, pool := e.Stage(Env{}), e.lane.pool
+	var out []*sandbox.Guest
+	for range runtime.GOMAXPROCS(0) {
+		g, err := pool.Get(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, g)
+	}
+	c := newCall(t, chatBody)
+	c.Request.N = 0 // which topdown must tell of
+	f := s.facts(c)
+	if left := f.left(time.Hour); left != time.Hour {
+		t.Errorf("%v are left before anything has begun", left)
+	}
+	var err error
+	done := make(chan struct{})
+	go func() { _, err = e.lane.decide(t.Context(), s.plan, f, nil); close(done) }()
+	for pool.Stats().Waiting == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	freed := time.Now()
+	for _, g := range out {
+		pool.Put(g)
+	}
+	if <-done; err != errDoubt || f.began.Before(freed) {
+		t.Errorf("got %v, begun %v before an instance was free", err, freed.Sub(f.began))
+	}
+	f.began = time.Now().Add(-30 * time.Minute)
+	if left := f.left(time.Hour); left > 30*time.Minute || left < 20*time.Minute {
+		t.Errorf("%v are left of an hour after half of it", left)
+	}
+	f.began = time.Now().Add(-2 * time.Hour)
+	if left := f.left(time.Hour); left != time.Hour/8 {
+		t.Errorf("%v are left of an hour after two", left)
 	}
 }
 

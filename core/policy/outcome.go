@@ -95,7 +95,7 @@ func (s *Stage) record(c *pipeline.Call, a *answer) {
 // ask has the policy decide for c: in Wasm where it is compiled to that, else, or in doubt, in topdown, within what is
 // left of the deadline.
 func (s *Stage) ask(ctx context.Context, c *pipeline.Call, a *answer) (*verdict, error) {
-	within, start := s.engine.cfg.Deadline, time.Now()
+	within := s.engine.cfg.Deadline
 	if w := s.engine.lane; w != nil {
 		v, err := w.decide(ctx, s.plan, a.facts, s.engine.pools)
 		if err == nil {
@@ -107,11 +107,19 @@ func (s *Stage) ask(ctx context.Context, c *pipeline.Call, a *answer) (*verdict,
 			s.env.Metrics.evaluated(engineWasm)
 			return nil, err
 		}
-		within = max(within-time.Since(start), within/8)
+		within = a.facts.left(within)
 	}
 	s.env.Metrics.evaluated(engineTopdown)
 	a.input = s.plan.build(a.facts)
 	return s.judgeWithin(ctx, c, a.input, within)
+}
+
+// left is what Wasm has left of a deadline: what it spent on the call itself is off, a wait for an instance is not.
+func (f *facts) left(deadline time.Duration) time.Duration {
+	if f.began.IsZero() {
+		return deadline
+	}
+	return max(deadline-time.Since(f.began), deadline/8)
 }
 
 // judge evaluates in topdown, and checks what came of it. Rules in conflict come with the failure.
