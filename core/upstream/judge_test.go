@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
@@ -39,5 +41,49 @@ func TestCauses(t *testing.T) {
 				t.Errorf("got %s, ours %v, want %s, ours %v", got, ours(err), tt.want, tt.ours)
 			}
 		})
+	}
+}
+
+// A backend that takes far longer than the rest to begin its answers goes out of traffic, though it answers every call.
+func TestSlowFirstTokensTakeOut(t *testing.T) {
+	t.Parallel() // it takes as long as a first token must to be slow
+	slow := func(c net.Conn, n int64) {
+		if n <= enoughFirstTokens {
+			time.Sleep(slowFloor + 100*time.Millisecond)
+		}
+		well(c, n)
+	}
+	servers := []*raw{rawBackend(t, well), rawBackend(t, slow), rawBackend(t, well)}
+	health := usualHealth
+	health.Ejection = time.Hour
+	u := newUpstream(t, Config{
+		Backends: map[string]BackendConfig{"a": {URL: servers[0].url}, "b": {URL: servers[1].url, Health: health}, "c": {URL: servers[2].url}},
+		Pools: map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"a", "b", "c"}, Balance: "round-robin", Panic: 50,
+			Timeouts: TimeoutsConfig{Connect: time.Minute, FirstToken: time.Minute, Between: time.Minute}}},
+	})
+	var waiting sync.WaitGroup
+	call := func() {
+		if _, _, err := ask(t, u, chat("x", true)); err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range int64(enoughFirstTokens) { // each backend in turn
+		call()
+		waiting.Go(call)
+		waitUntil(t, func() bool { return servers[1].calls.Load() == i+1 })
+		call()
+	}
+	waiting.Wait()
+	u.pools[0].looked.Store(0) // the next call looks at once
+	for range 6 {
+		call()
+	}
+	if n := servers[1].calls.Load(); n != enoughFirstTokens || counted(u.count.ejections.WithLabelValues("b", string(causeSlow))) != 1 {
+		t.Errorf("%d calls went to the slow one, want %d", n, enoughFirstTokens)
+	}
+	for id, want := range map[string]standing{"a": {state: stateHealthy}, "b": {state: stateOpen, cause: causeSlow}, "c": {state: stateHealthy}} {
+		if s := u.member(id).peer.health.standing(time.Now()); s.state != want.state || s.cause != want.cause {
+			t.Errorf("%s stands at %+v, want %+v", id, s, want)
+		}
 	}
 }
