@@ -374,18 +374,18 @@ func value(t testing.TB, r *prometheus.Registry, name string, labels ...string) 
 func TestImports(t *testing.T) {
 	for _, f := range hostFunctions {
 		right := importing(abi.Module, f.name, f.Signature)
-		if err := inspect(right, map[string]bool{f.capability: true}); err != nil {
+		if err := inspect(right, map[string]bool{f.capability: true}, 0); err != nil {
 			t.Errorf("%s: %v", f.name, err)
 		}
-		err := inspect(right, map[string]bool{})
-		want := fmt.Sprintf("imports nexus.%s without asking for the capability %q in its manifest", f.name, f.capability)
+		err := inspect(right, map[string]bool{}, 0)
+		want := fmt.Sprintf("imports nexus.%s without asking for the capability %q in its manifest: name it among the manifest's capabilities, or build it without that import", f.name, f.capability)
 		if err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", f.name, err, want)
 		}
 		wrong := f.Signature
 		wrong.Params = append(slices.Clone(wrong.Params), i32...)
-		err = inspect(importing(abi.Module, f.name, wrong), map[string]bool{f.capability: true})
-		want = fmt.Sprintf("imports nexus.%s as a function %v, but it is a function %v", f.name, wrong, f.Signature)
+		err = inspect(importing(abi.Module, f.name, wrong), map[string]bool{f.capability: true}, 0)
+		want = fmt.Sprintf("imports nexus.%s as a function %v, but it is a function %v: correct its signature, or take the SDK's", f.name, wrong, f.Signature)
 		if err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", f.name, err, want)
 		}

@@ -41,7 +41,7 @@ func Inspect(wasm []byte) (Inspection, error) {
 		in.MaxPages = s.Memory.Max
 	}
 	in.read(s)
-	if err := inspect(wasm, in.granted()); err != nil {
+	if err := inspect(wasm, in.granted(), 0); err != nil {
 		in.Fault = err.Error()
 	}
 	return in, nil

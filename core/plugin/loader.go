@@ -157,15 +157,11 @@ func (l *Loader) load(ctx context.Context, c *Config, e Entry, from source) (*pl
 	if err != nil {
 		return nil, err
 	}
-	if err := inspect(wasm, p.granted); err != nil {
+	if err := inspect(wasm, p.granted, int64(p.pages())*page); err != nil {
 		return nil, err
 	}
 	if p.pool, err = engine.Load(ctx, wasm, p.sandbox()); err != nil {
-		var why notReady
-		if errors.As(err, &why) {
-			err = why.error
-		}
-		return nil, err
+		return nil, unrunnable(err)
 	}
 	return p, nil
 }
@@ -177,7 +173,7 @@ func (l *Loader) prepare(c *Config, e Entry, from source) (*plugin, []byte, erro
 		return nil, nil, err
 	}
 	if p.manifest.Name != e.Name && e.Path == "" {
-		return nil, nil, fmt.Errorf("its manifest is that of %q", p.manifest.Name)
+		return nil, nil, fmt.Errorf("its manifest is that of %q: name the plugin so in the chain and its files, or take its own manifest", p.manifest.Name)
 	}
 	if err := p.manifest.checkDigest(from.digest); err != nil {
 		return nil, nil, err
@@ -197,7 +193,7 @@ func (l *Loader) prepare(c *Config, e Entry, from source) (*plugin, []byte, erro
 	l.equip(c, p)
 	wasm, err := from.read()
 	if err == nil && sha256.Sum256(wasm) != from.digest {
-		err = errors.New("its module changed while it was read")
+		err = errors.New("its module changed while it was read: reload once it is whole")
 	}
 	return p, wasm, err
 }
@@ -217,16 +213,18 @@ func (l *Loader) equip(c *Config, p *plugin) {
 
 // sandbox says how the module is run.
 func (p *plugin) sandbox() sandbox.Options {
-	const page = 64 << 10
 	return sandbox.Options{
 		Name: p.name, Hosts: p.hosts(), WASI: true, Instances: p.entry.Instances, Start: p.start,
 		Wait: max(time.Second, 4*p.entry.Deadline), Isolate: p.entry.Isolation != byNobody,
 		Clock: p.granted[abi.NowMS], Random: p.granted[abi.Random],
 		Limits: sandbox.Limits{
-			Deadline: p.entry.Deadline, Fuel: uint64(p.manifest.Fuel), Memory: uint32((int64(p.entry.Memory) + page - 1) / page),
+			Deadline: p.entry.Deadline, Fuel: uint64(p.manifest.Fuel), Memory: p.pages(),
 		},
 	}
 }
+
+// pages is how many pages of memory an instance may have.
+func (p *plugin) pages() uint32 { return uint32((int64(p.entry.Memory) + page - 1) / page) }
 
 // engine returns the engine of a cache directory.
 func (l *Loader) engine(dir string) (*sandbox.Engine, error) {

@@ -66,6 +66,19 @@ func buffered(at string) []byte {
 		section(10, "\x02\x00\x0b", string(rune(3+len(at)))+"\x00\x41"+at+"\x0b").bytes()
 }
 
+// starting makes a module that does something before it says where its buffers stand.
+func starting(code string) []byte {
+	w := (&wasm{}).section(1, "\x60\x00\x00", "\x60\x00\x01\x7f").section(3, "\x00", "\x01").section(5, "\x00\x01")
+	return w.section(7, name("memory")+"\x02\x00", name("nexus_abi_1")+"\x00\x00", name("nexus_buffers")+"\x00\x01").
+		section(10, "\x02\x00\x0b", string(rune(2+len(code)))+"\x00"+code+"\x0b").bytes()
+}
+
+func withoutMemory() []byte {
+	w := (&wasm{}).section(1, "\x60\x00\x00", "\x60\x00\x01\x7f").section(3, "\x00", "\x01")
+	return w.section(7, name("nexus_abi_1")+"\x00\x00", name("nexus_buffers")+"\x00\x01").
+		section(10, "\x02\x00\x0b", "\x04\x00\x41\x00\x0b").bytes()
+}
+
 func TestLoadRefuses(t *testing.T) {
 	good := folder(t)
 	tests := []struct {
@@ -79,22 +92,22 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "empty file", module: []byte{}, want: `its module cannot be read: not a WebAssembly module (it is empty); build or copy it anew: a core WebAssembly module is wanted`},
 		{name: "truncated", module: good["pii-mask.wasm"].Data[:1000], want: `its module cannot be read: truncated at byte 1000; build or copy it anew: a core WebAssembly module is wanted`},
 		{name: "component", module: []byte("\x00asm\x0d\x00\x01\x00"), want: `its module cannot be read: a component, not a core module; build or copy it anew: a core WebAssembly module is wanted`},
-		{name: "no contract", module: exporting("run"), want: `exports no nexus_abi_1: not a plugin of any contract known here; it exports memory, run`},
+		{name: "no contract", module: exporting("run"), want: `exports no nexus_abi_1: not a plugin of any contract known here; it exports memory, run: build it with an SDK of nexus_abi_1`},
 		{name: "two contracts", module: exporting("nexus_abi_1", "proxy_abi_version_0_2_1"), want: `speaks several contracts at once: Proxy-Wasm, nexus_abi_1; build it for one`},
 		{name: "later contract", module: exporting("nexus_abi_2"), want: "speaks nexus_abi_2; this gateway speaks nexus_abi_1: build it for that, or take a newer gateway"},
 		{name: "Proxy-Wasm", module: exporting("proxy_abi_version_0_2_1"), want: `is a plugin for Proxy-Wasm, which this gateway does not run; build it for nexus_abi_1`},
 		{name: "http-wasm", module: exporting("handle_request"), want: `is a plugin for http-wasm, which this gateway does not run; build it for nexus_abi_1`},
 		{name: "Extism", module: (&wasm{}).section(1, "\x60\x00\x00").section(2, name("extism:host/env")+name("input_length")+"\x00\x00").bytes(), want: `is a plugin for Extism, which this gateway does not run; build it for nexus_abi_1`},
-		{name: "no buffers", module: exporting("nexus_abi_1"), want: "exports no nexus_buffers"},
-		{name: "wrong signature", module: exporting("nexus_abi_1", "nexus_buffers"), want: "exports nexus_buffers as function () → (), but it must be a function () → (i32)"},
-		{name: "wrong signature of a hook", module: exporting("nexus_abi_1", "nexus_on_usage"), want: "exports nexus_on_usage as function () → (), but it must be a function (i32) → (i64)"},
-		{name: "unknown host function", module: importing("nexus", "htp_call", signature(nil)), want: `imports nexus.htp_call, which this gateway does not have; did you mean "http_call"?; it has log, label_get, label_set, call_get, model_set, pool_set, kv_get, kv_incr_if, vault_put, metric, now_ms, random, http_call`},
-		{name: "unknown host module", module: importing("env", "abort", signature(nil)), want: `imports env.abort, which no host function is; those of this gateway are in the module nexus`},
-		{name: "import without its capability", module: importing("nexus", "log", signature(nil)), want: `imports nexus.log without asking for the capability "log" in its manifest`},
-		{name: "table outside its memory", module: buffered("\xff\xff\x03"), manifest: "name: p", want: `nexus_buffers says that its table stands at 65535, which is outside its memory`},
-		{name: "table of nothing", module: buffered("\x08"), manifest: "name: p", want: `its in buffer is 0 bytes long; it must be 4096 to 16777216`},
-		{name: "no manifest", module: exporting("nexus_abi_1"), manifest: "-", want: `read its manifest, which must lie beside the module: open p.yaml: file does not exist`},
-		{name: "manifest of another", module: exporting("nexus_abi_1"), manifest: "name: other", want: `its manifest is that of "other"`},
+		{name: "no buffers", module: exporting("nexus_abi_1"), want: "exports no nexus_buffers, which says where its buffers stand: export it as a function () → (i32), or build it with an SDK, which does"},
+		{name: "wrong signature", module: exporting("nexus_abi_1", "nexus_buffers"), want: "exports nexus_buffers as function () → (), but it must be a function () → (i32): correct its signature, or take the SDK's"},
+		{name: "wrong signature of a hook", module: exporting("nexus_abi_1", "nexus_on_usage"), want: "exports nexus_on_usage as function () → (), but it must be a function (i32) → (i64): correct its signature, or take the SDK's"},
+		{name: "unknown host function", module: importing("nexus", "htp_call", signature(nil)), want: `imports nexus.htp_call, which this gateway does not have; did you mean "http_call"?; it has log, label_get, label_set, call_get, model_set, pool_set, kv_get, kv_incr_if, vault_put, metric, now_ms, random, http_call: import one of those, or take a newer gateway`},
+		{name: "unknown host module", module: importing("env", "abort", signature(nil)), want: `imports env.abort, which no host function is; those of this gateway are in the module nexus: build it without that import`},
+		{name: "import without its capability", module: importing("nexus", "log", signature(nil)), want: `imports nexus.log without asking for the capability "log" in its manifest: name it among the manifest's capabilities, or build it without that import`},
+		{name: "table outside its memory", module: buffered("\xff\xff\x03"), manifest: "name: p", want: `nexus_buffers says that its table stands at 65535, which is outside its memory: correct what it returns`},
+		{name: "table of nothing", module: buffered("\x08"), manifest: "name: p", want: `its in buffer is 0 bytes long; it must be 4096 to 16777216: correct the table that nexus_buffers returns`},
+		{name: "no manifest", module: exporting("nexus_abi_1"), manifest: "-", want: `read its manifest, which must lie beside the module: open p.yaml: file does not exist: put p.yaml there`},
+		{name: "manifest of another", module: exporting("nexus_abi_1"), manifest: "name: other", want: `its manifest is that of "other": name the plugin so in the chain and its files, or take its own manifest`},
 		{name: "unknown key in the manifest", module: exporting("nexus_abi_1"), manifest: "name: p\nhook: []", want: "p.wasm's manifest: yaml: unmarshal errors:\n  line 2: field hook not found in type plugin.Manifest"},
 		{name: "unknown hook", module: exporting("nexus_abi_1"), manifest: "name: p\nhooks: [on_bytes]", want: `p.wasm's manifest: [{hooks[0] there is no hook "on_bytes"; there are [on_end on_request on_text on_tool_call on_usage]}]`},
 		{name: "later contract in the manifest", module: exporting("nexus_abi_1"), manifest: "name: p\nabi: 2", want: `p.wasm's manifest: [{abi is 2; this gateway speaks 1}]`},
@@ -105,7 +118,13 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "hooks do not agree", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_request]", want: `its manifest names the hooks [on_request], but the module exports [on_text]: name those that it exports`},
 		{name: "configuration it refuses", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_text]\nkinds: [A, B, C, D, E]", entry: Entry{Config: map[string]any{"kindz": 1}}, want: `refuses its configuration: unknown key kindz: write kinds, placeholder or mode`},
 		{name: "reason fit for a log", module: good["hostile.wasm"].Data, manifest: "name: p\nhooks: [on_request, on_text]", entry: Entry{Config: map[string]any{"a": 1}}, want: "refuses its configuration: no such\ufffd[31m setting"},
-		{name: "memory too small", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_text]\nmemory: 64KiB", want: `sandbox: load p: section memory: min 47 pages (2 Mi) over limit of 1 pages (64 Ki)`},
+		{name: "no memory", module: withoutMemory(), want: `exports no memory, where its texts would be put: export it under the name memory`},
+		{name: "traps when it starts", module: starting("\x00"), want: "it fails before its first call; correct what it does when it starts and in nexus_configure: sandbox: call nexus_buffers: trap: wasm error: unreachable\nwasm stack trace:\n\t.$3() i32"},
+		{name: "recurses when it starts", module: starting("\x10\x01"), want: `it fails before its first call; let it recurse less when it starts and in nexus_configure: sandbox: call nexus_buffers: depth: too many nested calls: the limit is 4096`},
+		{name: "a tail call", module: starting("\x12\x01"), want: `its module does not run here; correct it or build it anew, for WebAssembly 2.0 without later proposals: sandbox: load p: function 1: opcode 0x12 at byte 78: tail calls`},
+		{name: "a body of another type", module: starting(""), want: "its module does not run here; correct it or build it anew, for WebAssembly 2.0 without later proposals: sandbox: load p: invalid function[1] export[\"nexus_buffers\"]: not enough results\n\thave ()\n\twant (i32)"},
+		{name: "takes no configuration", module: parrot(), manifest: "name: p\nhooks: [on_text]", entry: Entry{Config: map[string]any{"a": 1}}, want: `takes no configuration, but was given one: leave config out of its entry of the chain`},
+		{name: "memory too small", module: good["pii-mask.wasm"].Data, manifest: "name: p\nhooks: [on_text]\nmemory: 64KiB", want: `its memory begins with 3008 KiB, but it may have 64 KiB: raise memory in its manifest or in its entry of the chain, or build it to begin with less`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

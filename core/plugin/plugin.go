@@ -79,14 +79,14 @@ func (p *plugin) ready(ctx context.Context, g *sandbox.Guest) error {
 	}
 	raw, ok := g.Read(uint32(at), abi.TableSize)
 	if !ok {
-		return fmt.Errorf("%s says that its table stands at %d, which is outside its memory", abi.Buffers, uint32(at))
+		return fmt.Errorf("%s says that its table stands at %d, which is outside its memory: correct what it returns", abi.Buffers, uint32(at))
 	}
 	b := readTable(raw)
 	if err := b.check(g); err != nil {
 		return err
 	}
 	if p.buffers != (buffers{}) && p.buffers != b {
-		return errors.New("its buffers stand elsewhere in every instance")
+		return fmt.Errorf("its buffers stand elsewhere in every instance: let %s return the same table each time", abi.Buffers)
 	}
 	if p.buffers == (buffers{}) {
 		p.buffers = b // the first instance's, before anyone else has the plugin
@@ -140,10 +140,10 @@ func (b buffers) check(g *sandbox.Guest) error {
 		least     uint32
 	}{{"in", b.in, b.inCap, abi.MinIn}, {"edit", b.edit, b.editCap, 0}, {"out", b.out, b.outCap, 0}} {
 		if part.size < part.least || part.size > maxBuffer {
-			return fmt.Errorf("its %s buffer is %d bytes long; it must be %d to %d", part.name, part.size, part.least, maxBuffer)
+			return fmt.Errorf("its %s buffer is %d bytes long; it must be %d to %d: correct the table that %s returns", part.name, part.size, part.least, maxBuffer, abi.Buffers)
 		}
 		if _, ok := g.Read(part.ptr, part.size); !ok {
-			return fmt.Errorf("its %s buffer at %d, %d bytes long, is outside its memory", part.name, part.ptr, part.size)
+			return fmt.Errorf("its %s buffer at %d, %d bytes long, is outside its memory: correct the table that %s returns", part.name, part.ptr, part.size, abi.Buffers)
 		}
 	}
 	return nil
@@ -153,12 +153,12 @@ func (b buffers) check(g *sandbox.Guest) error {
 func (p *plugin) tell(ctx context.Context, g *sandbox.Guest) error {
 	if !p.configures {
 		if len(p.entry.Config) > 0 {
-			return errors.New("takes no configuration, but was given one")
+			return errors.New("takes no configuration, but was given one: leave config out of its entry of the chain")
 		}
 		return nil
 	}
 	if len(p.config) > int(p.buffers.inCap) {
-		return fmt.Errorf("its configuration is %d bytes long and does not fit its in buffer of %d", len(p.config), p.buffers.inCap)
+		return fmt.Errorf("its configuration is %d bytes long and does not fit its in buffer of %d: shorten it, or build the plugin with a larger buffer", len(p.config), p.buffers.inCap)
 	}
 	g.Write(p.buffers.in, p.config)
 	word, err := g.Call(ctx, p.configure, uint64(len(p.config)))
@@ -170,7 +170,7 @@ func (p *plugin) tell(ctx context.Context, g *sandbox.Guest) error {
 		return fmt.Errorf("refuses its configuration: %s", p.reason(g, r))
 	}
 	if r != 0 {
-		return fmt.Errorf("answers %#x to its configuration, which means nothing", word)
+		return fmt.Errorf("answers %#x to its configuration, which means nothing: let %s return 0, or an error with its reason", word, abi.Configure)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (l *Loader) find(c *Config, e *Entry) (source, error) {
 		return s, nil
 	}
 	if l.options.Shipped == nil {
-		return source{}, errors.New("no plugins are shipped in this binary; set plugins.dir")
+		return source{}, errors.New("no plugins are shipped in this binary: set plugins.dir")
 	}
 	s, err := read(l.options.Shipped, e.Name)
 	if err == nil {
@@ -63,7 +63,7 @@ func read(files fs.FS, name string) (source, error) {
 	}
 	s.digest = sha256.Sum256(wasm)
 	if s.manifest, err = fs.ReadFile(files, name+".yaml"); err != nil {
-		return s, fmt.Errorf("read its manifest, which must lie beside the module: %w", err)
+		return s, fmt.Errorf("read its manifest, which must lie beside the module: %w: put %s there", err, name+".yaml")
 	}
 	return s, nil
 }
@@ -71,13 +71,13 @@ func read(files fs.FS, name string) (source, error) {
 func (s *source) read() ([]byte, error) {
 	info, err := fs.Stat(s.files, s.module)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no %s in the folder, which holds %s", s.module, modules(s.files))
+		return nil, fmt.Errorf("there is no %s in the folder, which holds %s: name one of those, or put it there", s.module, modules(s.files))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read its module: %w", err)
 	}
 	if info.Size() > maxModule {
-		return nil, fmt.Errorf("its module is %d bytes long; the most is %d", info.Size(), maxModule)
+		return nil, fmt.Errorf("its module is %d bytes long; the most is %d: build it smaller, without debug information", info.Size(), maxModule)
 	}
 	return fs.ReadFile(s.files, s.module)
 }

@@ -99,7 +99,7 @@ func unlessGone(err error) error {
 
 func private(path string, info os.FileInfo) error {
 	if !info.IsDir() && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is neither a file nor a directory", path)
+		return fmt.Errorf("%s is neither a file nor a directory: name another directory, or remove it", path)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%s has mode %#o: others could put code there; make it 0700", path, info.Mode().Perm())

@@ -43,17 +43,17 @@ func (p *Pool) linkModule(ctx context.Context, name string, funcs []HostFunc) er
 func (p *Pool) hostFor(i Import) (HostFunc, error) {
 	full := i.Module + "." + i.Name
 	if i.Module == meterModule {
-		return HostFunc{}, fmt.Errorf("imports %s: the module is the sandbox's own", full)
+		return HostFunc{}, fmt.Errorf("imports %s: the module is the sandbox's own: load the module as it was built, not a metered one", full)
 	}
 	if i.Kind != ExternFunc {
-		return HostFunc{}, fmt.Errorf("imports the %s %s: only functions may be imported", i.Kind, full)
+		return HostFunc{}, fmt.Errorf("imports the %s %s: only functions may be imported: build it without", i.Kind, full)
 	}
 	h, ok := p.granted(i)
 	if !ok {
-		return HostFunc{}, fmt.Errorf("imports %s, which is not granted", full)
+		return HostFunc{}, fmt.Errorf("imports %s, which is not granted: grant it, or build the module without it", full)
 	}
 	if !h.Signature.equal(i.Signature) {
-		return HostFunc{}, fmt.Errorf("imports %s as %v, but it is %v", full, i.Signature, h.Signature)
+		return HostFunc{}, fmt.Errorf("imports %s as %v, but it is %v: correct its signature", full, i.Signature, h.Signature)
 	}
 	return h, nil
 }

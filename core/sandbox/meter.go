@@ -102,27 +102,27 @@ func rewritten(wasm []byte, splices map[string]Splice) (*meter, error) {
 func (w *meter) check() error {
 	for i, t := range w.types {
 		if len(t.Params) > maxSignature || len(t.Results) > maxSignature {
-			return fmt.Errorf("type %d has more than %d parameters or results", i, maxSignature)
+			return fmt.Errorf("type %d has more than %d parameters or results: give it fewer", i, maxSignature)
 		}
 	}
 	for _, x := range w.exports {
 		if x.name == fuelExport || x.name == depthExport || x.name == startExport || strings.HasPrefix(x.name, globalExport) {
-			return fmt.Errorf("export %q has a name that the sandbox keeps for itself", x.name)
+			return fmt.Errorf("export %q has a name that the sandbox keeps for itself: give it another", x.name)
 		}
 	}
 	for i, t := range w.tables {
 		if t.bounds.Min > w.maxTable() {
-			return fmt.Errorf("table %d has %d elements, more than %d", i, t.bounds.Min, w.maxTable())
+			return fmt.Errorf("table %d has %d elements, more than %d: build it with a smaller one", i, t.bounds.Min, w.maxTable())
 		}
 	}
 	if w.start < 0 {
 		return nil
 	}
 	if w.start < w.imported {
-		return fmt.Errorf("the start function is an import")
+		return fmt.Errorf("the start function is an import: let it be one of the module's own")
 	}
 	if s := w.types[w.funcs[w.start]]; len(s.Params)+len(s.Results) > 0 {
-		return fmt.Errorf("the start function takes or gives values")
+		return fmt.Errorf("the start function takes or gives values: let it do neither")
 	}
 	return nil
 }
