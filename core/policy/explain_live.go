@@ -34,20 +34,23 @@ func (s *Stage) asksWhy(c *pipeline.Call) bool {
 	return slices.ContainsFunc(c.Principal.Roles, func(role string) bool { return slices.Contains(s.engine.cfg.Explain.Roles, role) })
 }
 
-// tellWhy puts the explanation on the reply, or on the refusal that err is.
-func (s *Stage) tellWhy(ctx context.Context, c *pipeline.Call, v *verdict, err error) {
+// tellWhy puts the explanation on the refusal that err is, or on a copy of v, which the log and the shadow policy have
+// by now.
+func (s *Stage) tellWhy(ctx context.Context, c *pipeline.Call, v *verdict, err error) *verdict {
 	why := s.why(ctx, c)
 	var r *pipeline.Refusal
 	if errors.As(err, &r) {
 		r.Header[explainHeader] = why
 	}
-	if v != nil {
-		v.Headers = maps.Clone(v.Headers) // others may share it
-		if v.Headers == nil {
-			v.Headers = map[string]string{}
-		}
-		v.Headers[explainHeader] = why
+	if v == nil {
+		return nil
 	}
+	told := *v
+	if told.Headers = maps.Clone(v.Headers); told.Headers == nil {
+		told.Headers = map[string]string{}
+	}
+	told.Headers[explainHeader] = why
+	return &told
 }
 
 // why says of every rule what it came to, without any value: what is in data and in backends is not the caller's.

@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/nexus-gateway/nexus/core/pipeline"
@@ -45,6 +47,34 @@ func TestExplainALiveCall(t *testing.T) {
 	}
 	if c, _ := ask("acme", "operator", "1"); c.Decision.Headers[explainHeader] != want {
 		t.Errorf("afterwards: %q", c.Decision.Headers)
+	}
+}
+
+// The explanation is the caller's alone: the shadow policy, which is asked meanwhile, is compared with the decision.
+func TestAnExplanationIsNoDifference(t *testing.T) {
+	rules := "package nexus.routes\n\nall := {\"targets\": [\"far\"], \"reason\": \"x\", \"headers\": {\"x-a\": \"b\"}}\n"
+	for _, meanwhile := range []bool{false, true} {
+		s := newStand(t, nil, rules, rules, 1)
+		s.stage.engine.cfg.Explain.Roles = []string{"operator"}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		if meanwhile {
+			running.Go(func() { _ = s.shadow.Run(ctx) })
+		}
+		for range 20 {
+			c := newCall(t, chatBody)
+			c.Principal.Roles, c.Header = []string{"operator"}, map[string][]string{explainHeader: {"1"}}
+			_, err := s.stage.Handle(t.Context(), c, passed)
+			if h := c.Decision.Headers; err != nil || h["x-a"] != "b" || h[explainHeader] == "" {
+				t.Fatalf("got %v, %v", h, err)
+			}
+		}
+		cancel()
+		running.Wait()
+		s.settle()
+		if got := s.differences(); len(got) > 0 {
+			t.Errorf("the shadow asked meanwhile %v: got %v, want no difference", meanwhile, got)
+		}
 	}
 }
 

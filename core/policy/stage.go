@@ -82,7 +82,7 @@ func (e *Engine) Stage(env Env) *Stage {
 func (s *Stage) Handle(ctx context.Context, c *pipeline.Call, next pipeline.Handler) (*llm.Reply, error) {
 	v, err := s.decide(ctx, c)
 	if s.asksWhy(c) {
-		s.tellWhy(ctx, c, v, err)
+		v = s.tellWhy(ctx, c, v, err)
 	}
 	if err != nil {
 		return nil, err
