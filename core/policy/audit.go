@@ -41,9 +41,7 @@ func Look(ctx context.Context, src Sources, cfg Config, around Surroundings) (*A
 		t, err = OpenTrial(ctx, src, cfg)
 	}
 	if err != nil {
-		other := a.take(err)
-		a.Problems = a.Problems.sorted()
-		return a, other
+		return a, a.broken(src, err)
 	}
 	f, err := src.read()
 	if err != nil {
@@ -77,6 +75,26 @@ func Look(ctx context.Context, src Sources, cfg Config, around Surroundings) (*A
 	}
 	a.Problems, a.Advice = a.Problems.sorted(), a.Advice.sorted()
 	return a, err
+}
+
+// broken takes what can be said of a policy that cannot be compiled for err.
+func (a *Audit) broken(src Sources, err error) error {
+	if other := a.take(err); other != nil {
+		return other
+	}
+	f, err := src.read()
+	if err != nil {
+		return err
+	}
+	modules, _ := parse(f.rego) // those that can be; err told of the others
+	l := &look{audit: a}
+	for _, m := range modules {
+		for _, rule := range m.Rules {
+			l.unreachable(rule)
+		}
+	}
+	a.Problems = a.Problems.sorted()
+	return nil
 }
 
 // take takes err among the problems, unless it is not about the policy.

@@ -126,6 +126,58 @@ func TestLookTellsMistakes(t *testing.T) {
 	}
 }
 
+// A mistake hides no other that can be seen without it.
+func TestLookSeesPastMistakes(t *testing.T) {
+	const routes = "package nexus.routes\n\n"
+	lints := routes + `a := {"targets": ["smal"]} if regex.match("(", input.request.model)
+
+b := {"reason": "x"} if input.tennant == "x"
+
+c := {"reason": "x"} if input.prompt.lang == "kr"
+
+d := {"reason": "x"} if true
+
+else := {"reason": "y"}
+`
+	seen := []string{
+		"p/lints.rego:3: regex.match: error parsing regexp: missing closing ): `(`",
+		"p/lints.rego:3: there is no pool \"smal\": did you mean \"small\"?",
+		"p/lints.rego:5: input.tennant is not in the input schema: did you mean input.principal.tenant?",
+		"p/lints.rego:7: input.prompt.lang is never \"kr\": did you mean \"ko\"?",
+		"p/lints.rego:11: this else is never reached: the branch in line 9 always holds",
+	}
+	astray := []string{"p/astray.rego:1: the library reads no package nexus.route: did you mean nexus.routes?; give helpers a package outside nexus"}
+	for _, tt := range []struct {
+		name, broken string
+		want         []string // beside seen
+	}{
+		{"of syntax", routes + "x := {", []string{"p/broken.rego:3: unexpected eof token\n", "p/broken.rego:3: unexpected eof token: expected"}},
+		{"of a variable that is not safe", routes + "x := {\"reason\": y}", append(astray, "p/broken.rego:3: var y is unsafe")},
+		{"of types", routes + "x := {\"reason\": \"a\"} if startswith(1, \"b\")", append(astray, "p/broken.rego:3: startswith: invalid argument(s): argument 1 is a number, not a string")},
+		{"of growth", routes + "x := {\"tags\": z} if {\n\ta := [1, 1, 1, 1, 1, 1, 1, 1]\n\tb := [a, a, a, a, a, a, a, a]\n\tc := [b, b, b, b, b, b, b, b]\n\td := [c, c, c, c, c, c, c, c]\n\tz := [d, d, d, d, d, d, d, d]\n}",
+			append(astray, "p/broken.rego:3: ")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			src := policy.Sources{Name: "p", Pools: []string{"small"}, Files: fstest.MapFS{
+				"lints.rego": {Data: []byte(lints)}, "astray.rego": {Data: []byte("package nexus.route\n\nx := {}\n")}, "broken.rego": {Data: []byte(tt.broken)},
+			}}
+			a, err := policy.Look(t.Context(), src, policy.Config{}, policy.Surroundings{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := list(a.Problems)
+			for _, want := range append(seen, tt.want...) {
+				if strings.Count(got, want) != 1 {
+					t.Errorf("not told once: %s", want)
+				}
+			}
+			if n := strings.Count(got, "\n"); t.Failed() || n != len(seen)+len(tt.want) {
+				t.Errorf("got %d:\n%s", n, got)
+			}
+		})
+	}
+}
+
 func TestLookSeesPastPools(t *testing.T) {
 	src := policy.Sources{Name: "p", Pools: []string{"small"}, Files: fstest.MapFS{
 		"a.rego": {Data: []byte("package nexus.routes\n\na := {\"targets\": [\"smal\"]} if input.request.model == \"x\"\n")},

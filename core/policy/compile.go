@@ -130,9 +130,10 @@ const (
 )
 
 func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
+	pools := f.poolSet()
 	modules, err := parse(f.rego)
 	if err != nil {
-		return nil, err
+		return nil, beside(err, checkPools(modules, pools), lintParsed(modules, loose))
 	}
 	if err := addLibrary(modules); err != nil {
 		return nil, err
@@ -141,15 +142,15 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	pools := f.poolSet()
-	if errs := slices.Concat(checkPools(modules, pools), lintDefault(modules), lintGrowth(modules)); len(errs) > 0 {
-		return nil, errs.sorted()
+	errs := slices.Concat(checkPools(modules, pools), lintDefault(modules))
+	if growth := lintGrowth(modules); len(growth) > 0 { // nor may such a policy be compiled
+		return nil, beside(growth, errs, lintParsed(modules, loose), lintPackages(nil, modules))
 	}
 	compiler := newCompiler(loose)
 	if compiler.Compile(modules); compiler.Failed() {
-		return nil, explain(compiler.Errors)
+		return nil, beside(explain(compiler.Errors), errs, lintParsed(modules, loose), lintPackages(nil, modules))
 	}
-	errs := lint(compiler)
+	errs = append(errs, lint(compiler)...)
 	if !loose {
 		errs = append(append(errs, lintShapes(compiler)...), lintPaths(compiler)...)
 	}
@@ -193,7 +194,7 @@ func schemas() *ast.SchemaSet {
 	return set
 }
 
-// parse parses every file and reports the mistakes of all of them.
+// parse parses every file and reports the mistakes of all of them; files without any are among what it returns all the same.
 func parse(rego map[string]string) (map[string]*ast.Module, error) {
 	modules := make(map[string]*ast.Module, len(rego))
 	var errs ast.Errors
@@ -210,7 +211,7 @@ func parse(rego map[string]string) (map[string]*ast.Module, error) {
 		}
 	}
 	if len(errs) > 0 {
-		return nil, explain(errs)
+		return modules, explain(errs)
 	}
 	return modules, nil
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"maps"
 	"regexp"
 	"slices"
@@ -22,21 +23,67 @@ func lint(c *ast.Compiler) Errors {
 	if len(c.GetRules(ast.MustParseRef(entrypoint))) == 0 {
 		errs = append(errs, Mistake{Text: "nothing defines " + entrypoint + ": a module in package nexus or nexus.decision replaces the shipped library and must define it"})
 	}
+	errs = append(errs, lintPackages(c.TypeEnv, c.Modules)...)
 	for _, m := range c.Modules {
-		if usesLibrary(c) {
-			errs = append(errs, lintPackage(c, m)...)
-		}
 		errs = append(errs, lintPatterns(m)...)
 	}
 	return errs.sorted()
 }
 
-// usesLibrary reports whether the shipped library is among c's modules.
-func usesLibrary(c *ast.Compiler) bool {
-	return len(c.GetRules(ast.MustParseRef("data.nexus._access"))) > 0
+// lintParsed finds what can be seen in a policy that does not compile: less than in one that does, since what its local
+// variables stand for is not known.
+func lintParsed(modules map[string]*ast.Module, loose bool) (errs Errors) {
+	for _, m := range modules {
+		errs = append(errs, lintPatterns(m)...)
+		if !loose {
+			errs = append(errs, lintModule(m)...)
+		}
+	}
+	return errs
 }
 
-func lintPackage(c *ast.Compiler, m *ast.Module) Errors {
+// beside adds to err, if it is about the policy, what was found beside it; but of a line that err speaks of nothing more.
+func beside(err error, found ...Errors) error {
+	list, ok := errors.AsType[Errors](err)
+	if !ok {
+		return err
+	}
+	all := slices.Clone(list)
+	for _, m := range slices.Concat(found...) {
+		if !slices.ContainsFunc(list, func(e Mistake) bool { return e.File == m.File && e.Line == m.Line }) {
+			all = append(all, m)
+		}
+	}
+	return all.sorted()
+}
+
+// lintPackages finds rules that the shipped library would not see, if it is the one that decides. types are those of the
+// rules; nil: they are not known.
+func lintPackages(types *ast.TypeEnv, modules map[string]*ast.Module) (errs Errors) {
+	if !holdLibrary(modules) {
+		return nil
+	}
+	for _, m := range modules {
+		errs = append(errs, lintPackage(types, m)...)
+	}
+	return errs
+}
+
+// usesLibrary reports whether the shipped library is among c's modules.
+func usesLibrary(c *ast.Compiler) bool { return holdLibrary(c.Modules) }
+
+func holdLibrary(modules map[string]*ast.Module) bool {
+	for _, m := range modules {
+		for _, rule := range m.Rules {
+			if rule.Ref().String() == "data.nexus._access" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func lintPackage(types *ast.TypeEnv, m *ast.Module) Errors {
 	path := m.Package.Path // data.nexus.routes
 	if len(path) < 3 || !path[1].Equal(ast.StringTerm("nexus")) {
 		return nil
@@ -58,7 +105,7 @@ func lintPackage(c *ast.Compiler, m *ast.Module) Errors {
 		if len(rule.Head.Args) > 0 || strings.HasPrefix(name, "_") {
 			continue
 		}
-		if rule.Head.RuleKind() != ast.SingleValue || len(rule.Ref()) != len(path)+1 || !mayBeObject(c.TypeEnv.GetByRef(rule.Ref())) {
+		if rule.Head.RuleKind() != ast.SingleValue || len(rule.Ref()) != len(path)+1 || types != nil && !mayBeObject(types.GetByRef(rule.Ref())) {
 			errs = append(errs, mistake(rule.Location,
 				`rule %s of nexus.%s must be one object, such as {"reason": "…"}; a helper's name begins with "_"`, name, string(kind)))
 		}

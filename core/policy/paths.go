@@ -12,15 +12,20 @@ import (
 func lintPaths(c *ast.Compiler) Errors {
 	var errs Errors
 	for _, m := range c.Modules {
-		ast.WalkRules(m, func(rule *ast.Rule) bool {
-			l := places{at: map[ast.Var]*node{}, literals: map[ast.Var]*ast.Term{}}
-			l.bind(rule)
-			l.check(rule)
-			errs = append(errs, l.errs...)
-			return false
-		})
+		errs = append(errs, lintModule(m)...)
 	}
 	return errs.sorted()
+}
+
+func lintModule(m *ast.Module) (errs Errors) {
+	ast.WalkRules(m, func(rule *ast.Rule) bool {
+		l := places{at: map[ast.Var]*node{}, literals: map[ast.Var]*ast.Term{}}
+		l.bind(rule)
+		l.check(rule)
+		errs = append(errs, l.errs...)
+		return false
+	})
+	return errs
 }
 
 // places knows what the local variables of one rule stand for.
