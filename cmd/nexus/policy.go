@@ -43,7 +43,10 @@ func (a *policyArgs) read(t terminal, name string, args []string, define func(*f
 	if err != nil {
 		return err
 	}
-	if len(rest) > 0 {
+	switch {
+	case len(rest) > 0 && a.dir != "":
+		return usage(t, name, fmt.Sprintf("%q is one folder too many: there is %s", rest[0], a.dir))
+	case len(rest) > 0:
 		a.dir = rest[0]
 	}
 	if err := a.open(); err != nil {

@@ -60,10 +60,9 @@ func openInput(name string) (io.ReadCloser, error) {
 type replayRun struct {
 	policyArgs
 	past
-	against string
-	junit   string
-	most    int
-	shown   int
+	junit string
+	most  int
+	shown int
 }
 
 func policyReplay(ctx context.Context, t terminal, args []string) error {
@@ -82,7 +81,7 @@ Exit code: 0 no more decisions flip than -max-flips allows; 1 more do, or nothin
 `)
 		o.policyArgs.flags(f)
 		o.past.flags(f, "from")
-		f.StringVar(&o.against, "against", "", "`folder` of the policies to decide by")
+		f.StringVar(&o.dir, "against", "", "`folder` of the policies to decide by")
 		f.StringVar(&o.junit, "junit", "", "write a JUnit report to this `file`")
 		f.IntVar(&o.most, "max-flips", 0, "flips that are no failure; -1: any `number`")
 		f.IntVar(&o.shown, "examples", 3, "examples shown of each pair of rules")
@@ -90,16 +89,10 @@ Exit code: 0 no more decisions flip than -max-flips allows; 1 more do, or nothin
 		return err
 	}
 	switch {
-	case o.dir == "" && o.against == "":
+	case o.dir == "":
 		return usage(t, name, "name the folder to decide by: -against DIR")
 	case o.from == "":
 		return usage(t, name, "say what to replay: -from FILE, of the decision log or of nexus policy record")
-	}
-	if o.against != "" {
-		o.dir = o.against
-		if err := o.open(); err != nil {
-			return named(name, err)
-		}
 	}
 	return named(name, o.replay(ctx, t))
 }

@@ -95,6 +95,35 @@ pools: {on-site: {models: [m], backends: [gpu]}, cloud: {models: [m], backends: 
 	}
 }
 
+// TestPolicyReplayBesideABundle: where the gateway gets its policies from is nothing to a replay, which brings its own.
+func TestPolicyReplayBesideABundle(t *testing.T) {
+	t.Chdir(policyFolder(t))
+	const bundled = `auth: {anonymous: true}
+backends: {gpu: {kind: vllm, url: http://127.0.0.1:1, price: {input: 1000, output: 2000}}}
+pools: {on-site: {models: [m], backends: [gpu]}, cloud: {models: [m], backends: [gpu]}}
+policy: {bundle: {url: https://bundles.example.com/nexus.tar.gz}}
+`
+	if err := os.WriteFile("bundled.yaml", []byte(bundled), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, out, err := nexus(t, "policy replay -c bundled.yaml -against mine -from decisions.ndjson -access access.ndjson")
+	if code != 0 || !strings.HasPrefix(out, "2 decisions replayed, 0 flip\n") || !strings.Contains(out, "estimated cost    0.2000, was 0.2000") || err != "" {
+		t.Errorf("%d, got\n%s%s", code, out, err)
+	}
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"replay -c bundled.yaml -from decisions.ndjson", exitFailed, "bundled.yaml takes its policies from a bundle; name the folder that it is made of"},
+		{"replay -c bundled.yaml -against mine next -from decisions.ndjson", exitUsage, `"next" is one folder too many: there is mine`},
+	} {
+		if code, out, err := nexus(t, "policy "+tt.args); code != tt.code || out != "" || !strings.Contains(err, tt.want) {
+			t.Errorf("%s: %d, got\n%s%s", tt.args, code, out, err)
+		}
+	}
+}
+
 func TestPolicyBench(t *testing.T) {
 	t.Chdir(policyFolder(t))
 	code, out, err := nexus(t, "policy bench -time 1ms mine")
