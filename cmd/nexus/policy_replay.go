@@ -56,6 +56,16 @@ func openInput(name string) (io.ReadCloser, error) {
 	return os.Open(name)
 }
 
+// sameFile reports whether two names lead to one file, whatever links are between.
+func sameFile(in, out string) bool {
+	a, err := os.Stat(in)
+	if in == "-" {
+		a, err = os.Stdin.Stat()
+	}
+	b, second := os.Stat(out)
+	return err == nil && second == nil && os.SameFile(a, b)
+}
+
 // replayRun is what policy replay was asked for.
 type replayRun struct {
 	policyArgs
@@ -114,7 +124,7 @@ func (o *replayRun) replay(ctx context.Context, t terminal) error {
 		err = report.Print(t.out)
 	}
 	if err == nil && o.junit != "" {
-		err = toFile(o.junit, func(w io.Writer) error { return report.JUnit(w, o.allowed()) })
+		err = toFile(o.junit, 0o666, func(w io.Writer) error { return report.JUnit(w, o.allowed()) })
 	}
 	switch {
 	case err != nil:
@@ -192,6 +202,11 @@ Exit code: 0 recorded, 1 it did not work, 2 a slip in the command.
 	if o.every < 1 || o.most < 1 {
 		return usage(t, name, "-every and -most are 1 or more")
 	}
+	for _, log := range []string{o.from, o.access} {
+		if sameFile(log, o.out) {
+			return usage(t, name, fmt.Sprintf("-o %s is the file that is read: it would be emptied first", o.out))
+		}
+	}
 	return named(name, o.record(ctx, t))
 }
 
@@ -210,7 +225,7 @@ func (o *recordRun) record(ctx context.Context, t terminal) error {
 	if o.out == "" {
 		err = run(t.out)
 	} else {
-		err = toFile(o.out, run)
+		err = toFile(o.out, 0o600, run)
 	}
 	if err != nil {
 		return err

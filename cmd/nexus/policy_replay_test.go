@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -158,5 +159,40 @@ func TestPolicyRecord(t *testing.T) {
 	code, out, err = nexus(t, "policy record -log decisions.ndjson -most 1 mine")
 	if code != 0 || strings.Count(out, "\n") != 1 || !strings.Contains(err, "kept 1 of 3 decisions; 1 without their input; 1 dropped, over -most") {
 		t.Errorf("bounded: %d, %s%s", code, out, err)
+	}
+}
+
+// TestPolicyRecordSparesWhatItReads: the logs are not emptied to be written to, by whatever name they are called.
+func TestPolicyRecordSparesWhatItReads(t *testing.T) {
+	t.Chdir(policyFolder(t))
+	if err := errors.Join(os.Link("decisions.ndjson", "hard"), os.Symlink("access.ndjson", "soft")); err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		var all string
+		for _, name := range []string{"decisions.ndjson", "access.ndjson"} {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all += string(text)
+		}
+		return all
+	}
+	was := read()
+	for _, out := range []string{"decisions.ndjson", "./decisions.ndjson", "hard", "access.ndjson", "soft"} {
+		code, _, err := nexus(t, "policy record -log decisions.ndjson -access access.ndjson -o "+out+" mine")
+		if want := "nexus policy record: -o " + out + " is the file that is read"; code != exitUsage || !strings.Contains(err, want) {
+			t.Errorf("-o %s: %d, %s", out, code, err)
+		}
+		if read() != was {
+			t.Fatalf("-o %s: a log is no longer what it was", out)
+		}
+	}
+	if code, _, err := nexus(t, "policy record -log decisions.ndjson -o recorded.ndjson mine"); code != 0 {
+		t.Fatalf("%d, %s", code, err)
+	}
+	if info, err := os.Stat("recorded.ndjson"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("a recording can be read by others: %v, %v", info.Mode(), err)
 	}
 }

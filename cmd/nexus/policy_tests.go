@@ -56,7 +56,7 @@ func (o *testRun) try(ctx context.Context, t terminal) error {
 		return err
 	}
 	if o.junit != "" {
-		if err := toFile(o.junit, report.JUnit); err != nil {
+		if err := toFile(o.junit, 0o666, report.JUnit); err != nil {
 			return err
 		}
 	}
@@ -88,9 +88,9 @@ func (o *testRun) show(w io.Writer, r policy.Report) error {
 	return err
 }
 
-// toFile writes what write writes to a new file.
-func toFile(name string, write func(io.Writer) error) error {
-	f, err := os.Create(name)
+// toFile writes what write writes to a file, which is emptied first, or made with this mode.
+func toFile(name string, mode os.FileMode, write func(io.Writer) error) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
