@@ -87,6 +87,18 @@ func TestBeyondTheWall(t *testing.T) {
 			v.asksAtMost(2, 1)
 		},
 	})
+	rows = append(rows, row{
+		name: "one byte a second at the end, not streamed", request: plain,
+		main:  func(x *asked) { dripEnd(x, 8) },
+		judge: func(v *view) { v.answered("main"); v.counted(7, 60); v.asks(1, 0) },
+	})
+	if thorough {
+		rows = append(rows, row{
+			name: "one byte a second, not streamed", request: plain, patience: 120 * time.Second,
+			main:  func(x *asked) { dripEnd(x, len(fullText)) },
+			judge: func(v *view) { v.answered("spare"); v.counted(7, 60); v.asks(1, 1); v.within(100 * time.Second) },
+		})
+	}
 	for _, tt := range []struct{ name, text string }{
 		{"nested", `{"error":{"message":"The engine is out.","type":"InternalServerError","param":null,"code":500}}`},
 		{"flat", `{"object":"error","message":"The engine is out.","type":"InternalServerError","param":null,"code":500}`},
@@ -206,6 +218,16 @@ func TestBeyondTheWall(t *testing.T) {
 		name: "two choices, one without its end", request: streamed2,
 		main:  func(x *asked) { choices(x, 59) },
 		judge: func(v *view) { v.failed(); v.asks(1, 0) },
+	}, row{
+		name: "two choices, of which one never begins before [DONE]", request: streamed2,
+		main: well,
+		judge: func(v *view) {
+			v.failed()
+			v.asks(1, 0)
+			if v.texts[0] != fullText || v.texts[1] != "" {
+				v.Errorf("got %v", v.answer)
+			}
+		},
 	})
 	for _, tt := range []struct {
 		name string
@@ -288,6 +310,14 @@ func drip(x *asked, text string) {
 			return
 		}
 	}
+}
+
+// dripEnd sends an answer that is not streamed, the last bytes of it one a second.
+func dripEnd(x *asked, bytes int) {
+	body := wholeAnswer("main")
+	x.send(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body)))
+	x.send(body[:len(body)-bytes])
+	drip(x, body[len(body)-bytes:])
 }
 
 func zip(text string) string {
