@@ -20,8 +20,8 @@ const module = "github.com/nexus-gateway/nexus/"
 // subpackages, never upward and never sideways. core/setting stands below everything, since each package
 // declares its Config with it.
 var levels = map[string]int{
-	"core/setting": 0,
-	"core/llm":     1, "core/sandbox": 1,
+	"core/setting": 0, "core/lines": 0,
+	"core/llm": 1, "core/sandbox": 1,
 	"core/pipeline": 2,
 	"core/auth":     3, "core/plugin": 3, "core/policy": 3, "core/quota": 3, "core/cache": 3, "core/upstream": 3,
 	"core/telemetry": 3, "core/server": 3, "core/admin": 3, "core/mock": 3,

@@ -6,12 +6,12 @@ import (
 	"os"
 	"reflect"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nexus-gateway/nexus/core/lines"
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
@@ -59,8 +59,8 @@ func (l *Log) Open(cfg LogConfig) (*Outlet, error) {
 
 func (l *Log) open(to string) (*os.File, error) {
 	switch {
-	case to != toStdout: // O_NONBLOCK: a named pipe that nobody reads is an error, not a wait without end
-		return os.OpenFile(to, os.O_CREATE|os.O_APPEND|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
+	case to != toStdout:
+		return lines.Open(to)
 	case l.stdout != nil:
 		return l.stdout()
 	}

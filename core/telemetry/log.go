@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nexus-gateway/nexus/core/lines"
 )
 
 // A sink writes access-log lines from a goroutine of its own, so that no call waits for the log. Lines that do
@@ -19,7 +21,7 @@ type sink struct {
 	file    io.Closer // nil: out is not ours to close
 	limit   int       // bytes held
 	dropped prometheus.Counter
-	lines   sync.Pool // *[]byte
+	buffers sync.Pool // *[]byte
 	wake    chan struct{}
 	done    chan struct{} // closed when the writer has ended
 	torn    []byte        // the end of a line whose beginning has been written; the writer's own
@@ -46,12 +48,12 @@ func openFile(name string) (*os.File, error) {
 	if name == "stdout" {
 		return Stdout()
 	}
-	return os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	return lines.Open(name)
 }
 
 func newSink(out io.Writer, file io.Closer, limit int, dropped prometheus.Counter) *sink {
 	s := &sink{out: out, file: file, limit: limit, dropped: dropped}
-	s.lines.New = func() any { return new(make([]byte, 0, 1<<10)) }
+	s.buffers.New = func() any { return new(make([]byte, 0, 1<<10)) }
 	s.wake = make(chan struct{}, 1)
 	s.done = make(chan struct{})
 	return s
@@ -63,13 +65,13 @@ func (s *sink) write(e *entry) {
 	if s == nil {
 		return
 	}
-	buf := s.lines.Get().(*[]byte)
+	buf := s.buffers.Get().(*[]byte)
 	*buf = appendLine((*buf)[:0], e)
 	if !s.add(*buf) {
 		s.dropped.Inc()
 	}
 	if cap(*buf) <= maxPooledLine {
-		s.lines.Put(buf)
+		s.buffers.Put(buf)
 	}
 }
 
@@ -146,7 +148,8 @@ func (s *sink) lose(lines []byte) {
 }
 
 // close writes what is held and ends the writer. A writer still stuck when ctx ends is left behind with what
-// it holds: nothing can interrupt a write to a pipe that nobody reads.
+// it holds, unless closing the file interrupts it, as it does for a named pipe: nothing interrupts a write to a standard
+// output that nobody reads.
 func (s *sink) close(ctx context.Context) error {
 	if s == nil {
 		return nil
@@ -160,9 +163,14 @@ func (s *sink) close(ctx context.Context) error {
 		select {
 		case <-s.done:
 		case <-ctx.Done():
+			_ = s.letGo()
 			return fmt.Errorf("telemetry: write what is left of the access log: %w", context.Cause(ctx))
 		}
 	}
+	return s.letGo()
+}
+
+func (s *sink) letGo() error {
 	if s.file == nil {
 		return nil
 	}
