@@ -31,6 +31,7 @@ type prepared struct {
 	hash     string
 	compiler *ast.Compiler
 	query    ast.Body
+	claims   []claim // of its candidates, in their order
 	store    storage.Store
 	txn      storage.Transaction // read-only, for ever: the store never changes
 	data     document            // what the store holds
@@ -103,13 +104,6 @@ func anew(ctx context.Context, f *files, cfg Config) (*prepared, error) {
 	return p, err
 }
 
-// compileQuery compiles a query that p's policies are to answer.
-func (p *prepared) compileQuery(body ast.Body) (ast.Body, error) {
-	compiling.Lock()
-	defer compiling.Unlock()
-	return p.compiler.QueryCompiler().Compile(body)
-}
-
 // Compile compiles src with a compiler of its own.
 func Compile(ctx context.Context, src Sources, cfg Config) (*Engine, error) {
 	return new(Compiler).Compile(ctx, src, cfg)
@@ -167,6 +161,9 @@ func prepare(ctx context.Context, f *files, loose bool) (*prepared, error) {
 	}
 	if p.query, err = compiler.QueryCompiler().Compile(ast.MustParseBody("result = " + entrypoint)); err != nil {
 		return nil, fmt.Errorf("policy: compile the query: %w", err)
+	}
+	if p.claims, err = claimsOf(compiler); err != nil {
+		return nil, fmt.Errorf("policy: compile the claims: %w", err)
 	}
 	p.reads = readsOf(compiler)
 	p.warnings = p.reads.warnings()

@@ -57,8 +57,8 @@ func (t *Trial) Explain(ctx context.Context, in Input) (*Explanation, error) {
 		return nil, err
 	}
 	e := &Explanation{Result: *r, Rules: []RuleStory{}, told: told}
-	for _, path := range t.engine.candidates() {
-		story, err := t.story(ctx, in, path)
+	for _, claim := range t.engine.claims {
+		story, err := t.story(ctx, in, claim)
 		if err != nil {
 			return nil, err
 		}
@@ -69,11 +69,11 @@ func (t *Trial) Explain(ctx context.Context, in Input) (*Explanation, error) {
 
 // why says on further lines why the rule that was expected did not match; empty when it did, or is none.
 func (t *Trial) why(ctx context.Context, in Input, rule any) string {
-	for _, path := range t.engine.candidates() {
-		if path.String() != fmt.Sprintf("data.nexus.%v", rule) {
+	for _, claim := range t.engine.claims {
+		if claim.path.String() != fmt.Sprintf("data.nexus.%v", rule) {
 			continue
 		}
-		story, err := t.story(ctx, in, path)
+		story, err := t.story(ctx, in, claim)
 		if err != nil || story.Matched {
 			return ""
 		}
@@ -87,11 +87,30 @@ func (t *Trial) why(ctx context.Context, in Input, rule any) string {
 	return ""
 }
 
+// A claim asks for the value of a rule that may claim a call, alone.
+type claim struct {
+	path  ast.Ref
+	query ast.Body
+}
+
+// claimsOf compiles what asks for each candidate, once: whoever explains a call must not wait until what else is
+// being compiled is done.
+func claimsOf(c *ast.Compiler) (list []claim, err error) {
+	for _, path := range candidates(c) {
+		query, err := c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.VarTerm("claim"), ast.NewTerm(path))))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, claim{path, query})
+	}
+	return list, nil
+}
+
 // candidates are the rules that may claim a call, in the order of the packages and then of names. Where a folder has
 // replaced the library, they are its rules that stand alone.
-func (e *Engine) candidates() (paths []ast.Ref) {
-	library := usesLibrary(e.compiler)
-	for _, m := range e.compiler.Modules {
+func candidates(c *ast.Compiler) (paths []ast.Ref) {
+	library := usesLibrary(c)
+	for _, m := range c.Modules {
 		path := m.Package.Path
 		kind := ""
 		if len(path) == 3 && path[1].Equal(ast.StringTerm("nexus")) {
@@ -125,18 +144,14 @@ func nameAt(ref ast.Ref, i int) string {
 	return string(s)
 }
 
-// story evaluates the rule at path alone.
-func (t *Trial) story(ctx context.Context, in Input, path ast.Ref) (RuleStory, error) {
-	s := RuleStory{Rule: strings.TrimPrefix(path.String(), "data.nexus.")}
-	if rules := t.engine.compiler.GetRulesExact(path); len(rules) > 0 {
+// story evaluates the rule of one claim alone.
+func (t *Trial) story(ctx context.Context, in Input, claim claim) (RuleStory, error) {
+	s := RuleStory{Rule: strings.TrimPrefix(claim.path.String(), "data.nexus.")}
+	if rules := t.engine.compiler.GetRulesExact(claim.path); len(rules) > 0 {
 		s.File, s.Line = rules[0].Location.File, rules[0].Location.Row
 	}
-	body, err := t.engine.compileQuery(ast.NewBody(ast.Equality.Expr(ast.VarTerm("claim"), ast.NewTerm(path))))
-	if err != nil {
-		return s, err
-	}
 	k := &tracker{input: in.object, frames: map[uint64]*frame{}}
-	err = t.run(ctx, t.query(in, body, k).WithIndexing(false), func(r topdown.QueryResult) error {
+	err := t.run(ctx, t.query(in, claim.query, k).WithIndexing(false), func(r topdown.QueryResult) (err error) {
 		s.Matched = true
 		s.Claim, err = jsonOf(r[ast.Var("claim")])
 		return err

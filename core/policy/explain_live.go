@@ -66,8 +66,8 @@ func (s *Stage) why(ctx context.Context, c *pipeline.Call) string {
 	t := &Trial{engine: s.engine, stage: s}
 	in := t.Input(c)
 	var b strings.Builder
-	for _, path := range s.engine.candidates() {
-		story, err := t.story(ctx, in, path)
+	for _, claim := range s.engine.claims {
+		story, err := t.story(ctx, in, claim)
 		if err != nil {
 			b.WriteString("; no time for the others")
 			break

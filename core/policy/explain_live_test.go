@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nexus-gateway/nexus/core/pipeline"
 )
@@ -75,6 +76,29 @@ func TestAnExplanationIsNoDifference(t *testing.T) {
 		if got := s.differences(); len(got) > 0 {
 			t.Errorf("the shadow asked meanwhile %v: got %v, want no difference", meanwhile, got)
 		}
+	}
+}
+
+// A bundle holds the compiler for as long as its tests take: no call waits for that.
+func TestExplainWaitsForNoCompiler(t *testing.T) {
+	cfg := testConfig()
+	cfg.Explain.Roles = []string{"operator"}
+	s := compile(t, cfg, "a.rego", before).Stage(Env{})
+	c := newCall(t, chatBody)
+	c.Principal.Roles, c.Header = []string{"operator"}, map[string][]string{explainHeader: {"1"}}
+	done := make(chan string)
+	compiling.Lock()
+	go func() { done <- s.why(context.Background(), c) }()
+	select {
+	case why := <-done:
+		compiling.Unlock()
+		if !strings.HasPrefix(why, "routes.") {
+			t.Errorf("got %q", why)
+		}
+	case <-time.After(time.Minute):
+		compiling.Unlock()
+		<-done
+		t.Error("it waits for the compiler")
 	}
 }
 
