@@ -1,15 +1,17 @@
 package policy
 
 import (
+	"hash/maphash"
 	"maps"
 	"sync"
 	"sync/atomic"
 )
 
 // Answers keeps what decisions of Wasm came to, by what was copied out of the guest: they are few, and to read one
-// costs more than to find it here.
+// costs more than to find it here. Where a policy computes each anew, none comes a second time, and none is kept.
 type answers struct {
 	known atomic.Pointer[map[string]answered]
+	once  [maxOnce]atomic.Uint64 // the hashes of those that came once, the last for each place
 	mu    sync.Mutex
 }
 
@@ -22,7 +24,10 @@ type answered struct {
 const (
 	maxAnswers = 256
 	maxKept    = 4 << 10 // bytes of one that is kept
+	maxOnce    = 1024
 )
+
+var answersSeed = maphash.MakeSeed()
 
 // read is what a decision comes to.
 func (a *answers) read(wire []byte, pools map[string]bool) (*verdict, error) {
@@ -39,10 +44,16 @@ func (a *answers) read(wire []byte, pools map[string]bool) (*verdict, error) {
 	if err != nil {
 		v, err = nil, &failure{misshapen, err}
 	}
-	if len(wire) <= maxKept {
+	if len(wire) <= maxKept && a.again(wire) {
 		a.keep(string(wire), answered{v, err})
 	}
 	return v, err
+}
+
+// again reports whether wire came before, not too long ago.
+func (a *answers) again(wire []byte) bool {
+	hash := maphash.Bytes(answersSeed, wire)
+	return a.once[hash%maxOnce].Swap(hash) == hash
 }
 
 // keep forgets all when there is no more room: what a policy computes anew for each call is not worth more.

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,20 @@ func BenchmarkDecision(b *testing.B) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// BenchmarkDistinct is a decision in Wasm that no call before has come to.
+func BenchmarkDistinct(b *testing.B) {
+	e := compile(b, auto(testConfig()), "a.rego", "package nexus.routes\n\na := {\"tags\": {\"id\": input.request.id}}")
+	s := e.Stage(Env{})
+	f := s.facts(newCall(b, chatBody))
+	defer processor(b)()
+	for i := 0; b.Loop(); i++ {
+		f.call.ID = strconv.Itoa(i)
+		if err := decideBy(b, e, s, f); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

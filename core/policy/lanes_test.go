@@ -236,6 +236,32 @@ a := {"reason": concat(" ", [input.request.model, input.principal.team]), "tags"
 	}
 }
 
+// Only a decision that comes a second time is kept: to keep one that is made for one call alone costs that call more
+// than all else.
+func TestOnlyWhatComesAgainIsKept(t *testing.T) {
+	e := compile(t, auto(testConfig()), "a.rego", "package nexus.routes\n\na := {\"tags\": {\"id\": input.request.id}}")
+	s := e.Stage(Env{})
+	c := newCall(t, chatBody)
+	decide := func(id string) {
+		c.ID = id
+		if _, err := s.Handle(t.Context(), c, passed); err != nil || c.Decision.Tags["id"] != id {
+			t.Fatalf("got %+v, %v", c.Decision, err)
+		}
+	}
+	for i := range 2 * maxAnswers {
+		decide(fmt.Sprint("once ", i))
+	}
+	if known := e.lane.answers.known.Load(); known != nil {
+		t.Errorf("%d are kept that came once", len(*known))
+	}
+	for range 3 {
+		decide("again")
+	}
+	if known := e.lane.answers.known.Load(); known == nil || len(*known) != 1 {
+		t.Errorf("got %v, want the one that came again", known)
+	}
+}
+
 func TestLaneEndsWithItsCaller(t *testing.T) {
 	cfg := auto(testConfig())
 	cfg.Deadline = time.Minute
