@@ -1,9 +1,11 @@
-// Package lines appends lines to a log that others read while it is written.
+// Package lines writes logs that others read while they are written: whole lines, whatever becomes of a write.
 package lines
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -23,3 +25,40 @@ func isPipe(name string) bool {
 	info, err := os.Stat(name)
 	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
 }
+
+// A Writer writes batches of whole lines. It serves one goroutine.
+type Writer struct {
+	Out  io.Writer
+	torn []byte // the end of a line whose beginning is written
+}
+
+// Put writes batch and reports how many lines are lost for good. What a failed write leaves of a line already begun is
+// written first next time, so that no line ever follows half of another.
+func (w *Writer) Put(batch []byte) (lost int) {
+	if len(w.torn) > 0 {
+		n, err := w.Out.Write(w.torn)
+		w.torn = append(w.torn[:0], w.torn[n:]...)
+		if err != nil {
+			return count(batch)
+		}
+	}
+	if len(batch) == 0 {
+		return 0
+	}
+	n, err := w.Out.Write(batch)
+	if err == nil {
+		return 0
+	}
+	rest := batch[n:]
+	if n > 0 && batch[n-1] != '\n' {
+		end := bytes.IndexByte(rest, '\n') + 1
+		w.torn = append(w.torn[:0], rest[:end]...)
+		rest = rest[end:]
+	}
+	return count(rest)
+}
+
+// Torn is how many lines are begun and not ended, 0 or 1: they are lost if nothing more is put.
+func (w *Writer) Torn() int { return min(len(w.torn), 1) }
+
+func count(batch []byte) int { return bytes.Count(batch, []byte{'\n'}) }

@@ -1,13 +1,14 @@
 package policy
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"github.com/nexus-gateway/nexus/core/lines"
 )
 
 // A sink writes entries from a goroutine of its own, so that no call waits for a disk or a reader. It holds
@@ -15,12 +16,11 @@ import (
 type sink struct {
 	cfg     LogConfig
 	mask    *masks
-	out     io.Writer
-	file    *os.File // nil: out is not ours to close
+	out     lines.Writer // the writer's own
+	file    *os.File     // nil: out is not ours to close
 	dropped *atomic.Int64
 	wake    chan struct{}
 	done    chan struct{} // closed when the writer has ended
-	torn    []byte        // the end of a line whose beginning is written; the writer's own
 
 	mu      sync.Mutex
 	pending []*entry
@@ -30,7 +30,7 @@ type sink struct {
 
 func newSink(out io.Writer, file *os.File, cfg LogConfig, dropped *atomic.Int64) *sink {
 	return &sink{
-		cfg: cfg, mask: newMasks(cfg), out: out, file: file, dropped: dropped,
+		cfg: cfg, mask: newMasks(cfg), out: lines.Writer{Out: out}, file: file, dropped: dropped,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
@@ -100,7 +100,7 @@ func (s *sink) run() {
 				batch = batch[:0]
 			}
 			if last {
-				s.drop(min(len(s.torn), 1))
+				s.drop(s.out.Torn())
 				s.close()
 				return
 			}
@@ -126,35 +126,9 @@ func (s *sink) next() (e *entry, last bool) {
 	return e, false
 }
 
-// flush writes batch, whole lines. What a failed write leaves of a line already begun is written first next
-// time, so that no whole line ever follows half of one; the lines after it are lost, and counted.
-func (s *sink) flush(batch []byte) {
-	if len(s.torn) > 0 {
-		n, err := s.out.Write(s.torn)
-		s.torn = append(s.torn[:0], s.torn[n:]...)
-		if err != nil {
-			s.lose(batch)
-			return
-		}
-	}
-	if len(batch) == 0 {
-		return
-	}
-	n, err := s.out.Write(batch)
-	if err == nil {
-		return
-	}
-	rest := batch[n:]
-	if n > 0 && batch[n-1] != '\n' {
-		end := bytes.IndexByte(rest, '\n') + 1
-		s.torn = append(s.torn[:0], rest[:end]...)
-		rest = rest[end:]
-	}
-	s.lose(rest)
-}
-
-func (s *sink) lose(lines []byte) { s.drop(bytes.Count(lines, []byte{'\n'})) }
-func (s *sink) drop(n int)        { s.dropped.Add(int64(n)) }
+// flush writes batch, whole lines.
+func (s *sink) flush(batch []byte) { s.drop(s.out.Put(batch)) }
+func (s *sink) drop(n int)         { s.dropped.Add(int64(n)) }
 
 func (s *sink) close() {
 	if s.file != nil && s.file != os.Stdout {

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -17,14 +16,13 @@ import (
 // not fit the buffer while a write is stuck, and lines that a write loses, are dropped and counted. A nil *sink
 // drops everything unseen.
 type sink struct {
-	out     io.Writer
-	file    io.Closer // nil: out is not ours to close
-	limit   int       // bytes held
+	out     lines.Writer // the writer's own
+	file    io.Closer    // nil: out is not ours to close
+	limit   int          // bytes held
 	dropped prometheus.Counter
 	buffers sync.Pool // *[]byte
 	wake    chan struct{}
 	done    chan struct{} // closed when the writer has ended
-	torn    []byte        // the end of a line whose beginning has been written; the writer's own
 
 	mu      sync.Mutex
 	pending []byte
@@ -52,7 +50,7 @@ func openFile(name string) (*os.File, error) {
 }
 
 func newSink(out io.Writer, file io.Closer, limit int, dropped prometheus.Counter) *sink {
-	s := &sink{out: out, file: file, limit: limit, dropped: dropped}
+	s := &sink{out: lines.Writer{Out: out}, file: file, limit: limit, dropped: dropped}
 	s.buffers.New = func() any { return new(make([]byte, 0, 1<<10)) }
 	s.wake = make(chan struct{}, 1)
 	s.done = make(chan struct{})
@@ -110,42 +108,13 @@ func (s *sink) run() {
 		s.mu.Unlock()
 		s.flush(batch)
 		if closed {
-			s.dropped.Add(float64(min(len(s.torn), 1)))
+			s.dropped.Add(float64(s.out.Torn()))
 			return
 		}
 	}
 }
 
-// flush writes batch. What a failed write leaves of a line already begun is kept and written first next
-// time, so that the log never holds half a line before a whole one; the lines after it are lost.
-func (s *sink) flush(batch []byte) {
-	if len(s.torn) > 0 {
-		n, err := s.out.Write(s.torn)
-		s.torn = append(s.torn[:0], s.torn[n:]...)
-		if err != nil {
-			s.lose(batch)
-			return
-		}
-	}
-	if len(batch) == 0 {
-		return
-	}
-	n, err := s.out.Write(batch)
-	if err == nil {
-		return
-	}
-	rest := batch[n:]
-	if n > 0 && batch[n-1] != '\n' {
-		end := bytes.IndexByte(rest, '\n') + 1
-		s.torn = append(s.torn[:0], rest[:end]...)
-		rest = rest[end:]
-	}
-	s.lose(rest)
-}
-
-func (s *sink) lose(lines []byte) {
-	s.dropped.Add(float64(bytes.Count(lines, []byte{'\n'})))
-}
+func (s *sink) flush(batch []byte) { s.dropped.Add(float64(s.out.Put(batch))) }
 
 // close writes what is held and ends the writer. A writer still stuck when ctx ends is left behind with what
 // it holds, unless closing the file interrupts it, as it does for a named pipe: nothing interrupts a write to a standard
