@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/binary"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -33,6 +34,7 @@ const (
 const (
 	keptInt  = 1 // how a number is kept
 	keptText = 2
+	maxWord  = math.MaxInt32 // what is larger is kept as text: see exactOperand
 
 	hashSeed     = 0x811c9dc5 // FNV-1
 	hashPrime    = 0x01000193
@@ -196,6 +198,10 @@ func (w *imager) value(g given) uint32 {
 }
 
 func (w *imager) integer(n int64) uint32 {
+	if n > maxWord || n < -maxWord {
+		var text [20]byte
+		return w.digits(strconv.AppendInt(text[:0], n, 10))
+	}
 	at := w.room(16)
 	w.b[at], w.b[at+1] = typeNumber, keptInt
 	binary.LittleEndian.PutUint64(w.b[at+8:], uint64(n))
@@ -203,12 +209,17 @@ func (w *imager) integer(n int64) uint32 {
 }
 
 func (w *imager) float(x float64) uint32 {
-	at := w.room(24)
-	start := len(w.b)
-	w.b = strconv.AppendFloat(w.b, x, 'g', -1, 64)
+	var text [24]byte
+	return w.digits(strconv.AppendFloat(text[:0], x, 'g', -1, 64))
+}
+
+// digits writes a number as text.
+func (w *imager) digits(number []byte) uint32 {
+	at := w.room(16)
 	w.b[at], w.b[at+1] = typeNumber, keptText
-	w.put(at+8, w.address(start))
-	w.put(at+12, uint32(len(w.b)-start))
+	w.put(at+8, w.address(len(w.b)))
+	w.put(at+12, uint32(len(number)))
+	w.b = append(w.b, number...)
 	return w.address(at)
 }
 

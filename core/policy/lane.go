@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/nexus-gateway/nexus/core/sandbox"
 )
@@ -25,9 +26,10 @@ type lane struct {
 	eval    sandbox.Func
 	layout  layout
 	data    *atomic.Uint64 // the address of the data, the same in every instance; 0 before the first has started
-	resting atomic.Int64   // calls that go to topdown without a try
-	running *atomic.Int64  // evaluations
-	runs    sync.Pool      // of *run
+	served  *atomic.Pointer[[]topdown.BuiltinFunc]
+	resting atomic.Int64  // calls that go to topdown without a try
+	running *atomic.Int64 // evaluations
+	runs    sync.Pool     // of *run
 	answers answers
 }
 
@@ -57,6 +59,8 @@ type run struct {
 	result uint32 // its address; 0: it is undefined
 	doubt  bool   // topdown must decide
 	copier copier
+	served []topdown.BuiltinFunc // by the numbers that the module has for them
+	guest  *sandbox.Guest
 
 	late   time.Duration // the process's processor time when the deadline had passed; 0: it has not
 	stalls int           // times that it was given longer since
@@ -115,7 +119,7 @@ func newLane(ctx context.Context, l *reduced, deadline time.Duration) (*lane, er
 	if err != nil {
 		return nil, err
 	}
-	w := &lane{layout: layoutOf(shape), data: new(atomic.Uint64), running: new(atomic.Int64)}
+	w := &lane{layout: layoutOf(shape), data: new(atomic.Uint64), running: new(atomic.Int64), served: new(atomic.Pointer[[]topdown.BuiltinFunc])}
 	table := int(w.layout.root - w.layout.table)
 	w.runs.New = func() any { return &run{image: imager{table: table}} }
 	engine, err := sandbox.NewEngine("")
@@ -140,7 +144,7 @@ func (w *lane) options(shape *sandbox.Shape, data []byte, deadline time.Duration
 			Deadline: deadline, Fuel: uint64(deadline.Microseconds()) * fuelPerMicro,
 			Memory: (w.layout.heap + maxWasmHeap + 16*uint32(len(data))) >> 16, Startup: 10 * time.Second,
 		},
-		Start: starter(data, w.data),
+		Start: starter(data, w.data, w.served),
 		Late:  lateness(deadline, w.running),
 	}
 }
@@ -169,7 +173,7 @@ func lateness(deadline time.Duration, running *atomic.Int64) func(*sandbox.Guest
 
 // starter readies an instance: it reads the data, for all evaluations. It must not hold the lane, which is closed when
 // nothing does.
-func starter(data []byte, address *atomic.Uint64) func(context.Context, *sandbox.Guest) error {
+func starter(data []byte, address *atomic.Uint64, served *atomic.Pointer[[]topdown.BuiltinFunc]) func(context.Context, *sandbox.Guest) error {
 	return func(ctx context.Context, g *sandbox.Guest) error {
 		s := start{ctx: ctx, guest: g}
 		text := s.call("opa_malloc", uint64(len(data)))
@@ -185,7 +189,9 @@ func starter(data []byte, address *atomic.Uint64) func(context.Context, *sandbox
 		case at == 0:
 			return errors.New("the data cannot be parsed")
 		case address.CompareAndSwap(0, both):
-			return s.needs()
+			list := s.needs()
+			served.Store(&list)
+			return s.err
 		case address.Load() != both:
 			return errors.New("an instance is not like the first")
 		}
@@ -213,17 +219,24 @@ func (s *start) call(name string, args ...uint64) uint64 {
 	return v
 }
 
-// needs asks the module which builtins it wants of its host. There must be none.
-func (s *start) needs() error {
+// needs asks the module which builtins it wants of its host, by the numbers it has for them.
+func (s *start) needs() []topdown.BuiltinFunc {
 	b := terminated(s.guest, s.call("opa_json_dump", s.call("builtins")))
-	var names map[string]int
+	var numbers map[string]int
 	if s.err == nil {
-		s.err = json.Unmarshal(b, &names)
+		s.err = json.Unmarshal(b, &numbers)
 	}
-	if s.err == nil && len(names) > 0 {
-		return fmt.Errorf("builtins that Wasm has not: %s", strings.Join(slices.Sorted(maps.Keys(names)), ", "))
+	var list []topdown.BuiltinFunc
+	for name, i := range numbers {
+		name, ok := strings.CutPrefix(name, hostPrefix)
+		if !ok || !hosted(name) || i < 0 || i >= maxHosted {
+			s.err = errors.Join(s.err, fmt.Errorf("%s is no builtin of the host", name))
+			continue
+		}
+		list = append(list, make([]topdown.BuiltinFunc, max(0, i+1-len(list)))...)
+		list[i] = topdown.GetBuiltin(name)
 	}
-	return s.err
+	return list
 }
 
 // terminated is the text at an address, up to its NUL.
@@ -270,6 +283,8 @@ func (w *lane) run(ctx context.Context, g *sandbox.Guest, r *run, image []byte, 
 	w.running.Add(1)
 	defer w.running.Add(-1)
 	g.Data = r
+	r.guest, r.served = g, *w.served.Load()
+	defer func() { r.guest = nil }()
 	g.Write(w.layout.table, image)
 	data := w.data.Load()
 	if _, err := g.Call(ctx, w.eval, 0, 0, data&0xffffffff, uint64(w.layout.root+rootSize), 1, data>>32, 1); err != nil {
@@ -298,13 +313,15 @@ func failureOf(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, errCancelled):
+		return &failure{timeout, err}
 	case ok && (fault.Kind == sandbox.Fuel || fault.Kind == sandbox.Busy || fault.Kind == sandbox.Deadline):
 		return &failure{timeout, err}
 	}
 	return errDoubt
 }
 
-// hosts are what a compiled policy imports. Those that would run a builtin are never called for one.
+// hosts are what a compiled policy imports.
 var hosts = func() []sandbox.HostFunc {
 	var list []sandbox.HostFunc
 	add := func(name string, params int, results []sandbox.Type, f func(*sandbox.Guest, []uint64)) {
@@ -316,7 +333,7 @@ var hosts = func() []sandbox.HostFunc {
 	value := []sandbox.Type{sandbox.I32}
 	add("opa_builtin0", 2, value, told)
 	for i := 1; i < 5; i++ {
-		add(fmt.Sprintf("opa_builtin%d", i), 2+i, value, noBuiltin)
+		add(fmt.Sprintf("opa_builtin%d", i), 2+i, value, func(g *sandbox.Guest, stack []uint64) { serve(g, stack, i) })
 	}
 	return list
 }()
@@ -334,12 +351,14 @@ func told(g *sandbox.Guest, stack []uint64) {
 	case stack[1] == tellDecision:
 		r.asked, r.result = true, uint32(stack[0])
 	case stack[1] == tellNumber:
-		memory, _ := g.Read(0, g.MemorySize())
-		r.doubt = r.doubt || !exactAt(memory, uint32(stack[0]))
+		if !r.exact(stack[0], exactOperand) {
+			stack[0] = 1
+			return
+		}
+	case stack[1] == tellResult:
+		r.doubt = r.doubt || !r.gave(uint32(stack[0])) && !r.exact(stack[0], exactResult)
 	default:
 		r.doubt = true
 	}
 	stack[0] = 0
 }
-
-func noBuiltin(g *sandbox.Guest, _ []uint64) { g.Stop(errors.New("a builtin of the host was called")) }

@@ -53,9 +53,10 @@ func reduce(ctx context.Context, p *prepared, modules map[string]*ast.Module, lo
 	return l, nil
 }
 
-// wasm compiles to a module that wants its memory and its builtins from a host.
+// wasm compiles to a module that wants its memory and its builtins from a host. The compiler is of no use after.
 func (l *reduced) wasm(ctx context.Context) ([]byte, error) {
-	result, err := oparego.New(oparego.Query("result = "+entrypoint), oparego.Compiler(l.compiler)).Compile(ctx)
+	options := append(handOver(l.compiler), oparego.Query("result = "+entrypoint), oparego.Compiler(l.compiler))
+	result, err := oparego.New(options...).Compile(ctx)
 	if err != nil {
 		return nil, err
 	}

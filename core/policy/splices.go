@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -16,15 +18,17 @@ import (
 //   - Numbers of one or two digits that are written in the policy are integers at once. OPA keeps them as texts, and
 //     parses them to compare.
 //   - A builtin that gives nothing tells the host: topdown takes that for an error, unless it is max of nothing.
-//   - So does one that computes with numbers which are no integers up to 2⁵³, as topdown has them in another base.
+//   - One that computes with numbers which are no integers of 30 bits has the host do it, as topdown has them in another
+//     base; one that comes to such a number tells the host.
 //   - So do long texts, of which topdown has a bound (see guards.go).
 //   - So does a look into an array by a text: in data, topdown takes "1" for 1.
 //
-// The host is told by opa_builtin0, for which a policy has no other use.
+// The host is told by opa_builtin0, for which a policy has no other use, and answers 0 where nothing else is said.
 const (
 	tellDecision = 1 // the value is the decision; 0: it is undefined
 	tellDoubt    = 2
-	tellNumber   = 3 // it is computed with the value, a number that is a text, or large
+	tellNumber   = 3 // the value is a number that is a text, or large; 1: the host must compute with it
+	tellResult   = 4 // it is such a number, and what was computed
 )
 
 // Opcodes.
@@ -37,11 +41,12 @@ const (
 	opAdd64, opGreater64                        = 0x7c, 0x56
 	opEqz, opEq, opGreater, opAnd, opOr         = 0x45, 0x46, 0x4b, 0x71, 0x72
 	opShiftLeft                                 = 0x74
+	typeI32                                     = 0x7f // of what a block leaves
 )
 
 // splices is what goes into a module of that shape.
 func splices(shape *sandbox.Shape, l layout) map[string]sandbox.Splice {
-	host := slices.IndexFunc(shape.Imports, func(i sandbox.Import) bool { return i.Name == "opa_builtin0" })
+	host := builtinImport(shape, 0)
 	doubt := []byte{opConst, 0, opConst, tellDoubt, opCall, byte(host), opDrop}
 	list := map[string]sandbox.Splice{
 		"opa_malloc_init": {Enter: slices.Concat(
@@ -62,7 +67,7 @@ func splices(shape *sandbox.Shape, l layout) map[string]sandbox.Splice {
 	concat, split := natives["concat"].function, natives["split"].function
 	for name, n := range natives {
 		if n.function != "" {
-			list[n.function] = n.splice(arity(name), byte(host), doubt)
+			list[n.function] = n.splice(shape, name, doubt)
 		}
 	}
 	list[split] = sandbox.Splice{Enter: tooLong(0, maxText/(2*piece), doubt), Leave: list[split].Leave}
@@ -83,26 +88,51 @@ func tooLong(local byte, most uint32, doubt []byte) []byte {
 	)
 }
 
-// splice tells of a doubt where n gives nothing, and where it computes with what is no integer.
-func (n native) splice(arity int, host byte, doubt []byte) (s sandbox.Splice) {
+// builtinImport is the index of what does builtins of n arguments.
+func builtinImport(shape *sandbox.Shape, n int) byte {
+	name := fmt.Sprint("opa_builtin", n)
+	return byte(slices.IndexFunc(shape.Imports, func(i sandbox.Import) bool { return i.Name == name }))
+}
+
+// splice tells of a doubt where n gives nothing, and has the host compute with what is no integer.
+func (n native) splice(shape *sandbox.Shape, name string, doubt []byte) (s sandbox.Splice) {
+	host, arity := builtinImport(shape, 0), arity(name)
 	s.Leave = slices.Concat([]byte{opLocalTee, 0, opEqz, opIf, opEmpty}, doubt)
 	if n.number {
-		s.Leave = slices.Concat(s.Leave, []byte{opElse}, notAnInt(0, host))
+		s.Leave = slices.Concat(s.Leave, []byte{opElse}, notAnInt(0, exactResult), []byte{opIf, opEmpty},
+			[]byte{opLocalGet, 0, opConst, tellResult, opCall, host, opDrop, opEnd})
+		instead := slices.Concat(addressOf(uint32(maxHosted+slices.Index(computing, name))), []byte{opConst, 0})
 		for i := range arity {
-			s.Enter = append(s.Enter, notAnInt(byte(i), host)...)
+			instead = append(instead, opLocalGet, byte(i))
+		}
+		instead = append(instead, opCall, builtinImport(shape, arity), opBr, 2)
+		for i := range arity {
+			s.Enter = slices.Concat(s.Enter, notAnInt(byte(i), exactOperand), []byte{opIf, opEmpty},
+				[]byte{opLocalGet, byte(i), opConst, tellNumber, opCall, host, opIf, opEmpty}, instead, []byte{opEnd, opEnd})
 		}
 	}
 	s.Leave = append(s.Leave, opEnd, opLocalGet, 0)
 	return s
 }
 
-// notAnInt tells of the value in that local if it is a number, and a text or beyond 2⁵³.
-func notAnInt(local, host byte) []byte {
+// computing are the natives that the host does where numbers are no integers, in the order of the numbers that they have
+// there.
+var computing = slices.DeleteFunc(slices.Sorted(maps.Keys(natives)), func(name string) bool { return !natives[name].number })
+
+// The integers that both engines compute with alike, and come to alike. OPA's Wasm takes 32 bits of an integer that is
+// kept as one when it computes with it or compares it with one that is not.
+const (
+	exactOperand = 1 << 30
+	exactResult  = maxWord
+)
+
+// notAnInt is whether the value in that local is a number, and a text or larger than most.
+func notAnInt(local byte, most uint64) []byte {
 	return slices.Concat(
-		[]byte{opLocalGet, local, opLoad8, 0, 0, opConst, typeNumber, opEq, opIf, opEmpty},
+		[]byte{opLocalGet, local, opLoad8, 0, 0, opConst, typeNumber, opEq, opIf, typeI32},
 		[]byte{opLocalGet, local, opLoad8, 0, 1, opConst, keptText, opEq},
-		[]byte{opLocalGet, local, opLoad64, 3, 8}, long(1<<53), []byte{opAdd64}, long(1<<54), []byte{opGreater64, opOr},
-		[]byte{opIf, opEmpty, opLocalGet, local, opConst, tellNumber, opCall, host, opDrop, opEnd, opEnd},
+		[]byte{opLocalGet, local, opLoad64, 3, 8}, long(most), []byte{opAdd64}, long(2*most), []byte{opGreater64, opOr},
+		[]byte{opElse, opConst, 0, opEnd},
 	)
 }
 

@@ -133,8 +133,8 @@ func (c *copier) buckets(letter byte, at uint32) {
 	c.bad = c.bad || count != 0
 }
 
-// exactAt reports whether the number at that address is an integer up to 2⁵³, with which both engines compute alike.
-func exactAt(memory []byte, at uint32) bool {
+// exactAt reports whether the number at that address is an integer, and not larger than most.
+func exactAt(memory []byte, at uint32, most int64) bool {
 	c := copier{memory: memory}
 	if c.value(at); c.bad {
 		return false
@@ -145,7 +145,7 @@ func exactAt(memory []byte, at uint32) bool {
 		return false
 	}
 	n, err := strconv.ParseInt(string(number), 10, 64)
-	return err == nil && n >= -1<<53 && n <= 1<<53
+	return err == nil && n >= -most && n <= most
 }
 
 // A wireReader reads what a copier has written.

@@ -143,6 +143,9 @@ func (u *gauge) ready(l *Limits) { u.limit, u.most = l.Deadline, int64(min(l.Fue
 // Remaining is how much of the running call's time is left, for host functions that wait.
 func (g *Guest) Remaining() time.Duration { return g.gauge.deadline - now() }
 
+// Limit is how much time the running call was given when it began.
+func (g *Guest) Limit() time.Duration { return g.gauge.limit }
+
 // Used is the fuel that the call which is running, or the last one, has used.
 func (g *Guest) Used() uint64 { return uint64(g.gauge.used()) }
 
