@@ -57,7 +57,7 @@ func BenchmarkDecision(b *testing.B) {
 				b.Run(fmt.Sprintf("%s/tenants=%d/%s", engine, 3+tenants, name), func(b *testing.B) {
 					defer processor(b)()
 					for b.Loop() {
-						if err := decideBy(b, e, s, f); err != nil && err != errDoubt {
+						if err := decideBy(b, e, s, f); err != nil {
 							b.Fatal(err)
 						}
 					}

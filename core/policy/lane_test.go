@@ -148,7 +148,7 @@ func setsOf(call string, param string, arg string) string {
 // Every builtin that the two engines are said to do alike is done alike, on all kinds of operands.
 func TestNativeBuiltins(t *testing.T) {
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(natives)), func(n string) bool { return natives[n].function == "" })
-	for name, a := range tryBuiltins(t, names, 1000) {
+	for name, a := range tryBuiltins(t, names, 500) {
 		if t.Logf("%s %+v", name, a); a.decided == 0 {
 			t.Errorf("%s: %+v: nothing was decided", name, a)
 		}
