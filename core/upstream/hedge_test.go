@@ -13,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/nexus-gateway/nexus/core/llm"
+	"github.com/nexus-gateway/nexus/core/mock"
 )
 
 // duo is an upstream of one pool of two backends; slow answers the first request of all, be it whose it may.
@@ -88,6 +89,47 @@ func TestHedge(t *testing.T) {
 			for _, b := range u.pools[0].members() {
 				waitUntil(t, func() bool { return b.peer.replica.Active() == 0 })
 			}
+		})
+	}
+}
+
+// Once one of two attempts has begun to answer, the other's backend sees its call left: at once, while the answer is still
+// being written, and ten minutes before its own would begin or end.
+func TestLoserIsLeftAtOnce(t *testing.T) {
+	for _, tt := range []struct{ name, order, script string }{
+		{"the first, before its headers", "loser winner", "fault=hang"},
+		{"the first, before its first token", "loser winner", "fault=headers-then-nothing"},
+		{"the first, in its prefill", "loser winner", "ttft=10m"},
+		{"the second, before its headers", "winner loser", "fault=hang"},
+		{"the second, in its prefill", "winner loser", "ttft=10m"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			loser, url := backendAt(t, mock.Options{Script: tt.script})
+			winner := rawBackend(t, func(c net.Conn, _ int64) {
+				for began := time.Now(); loser.Stats().Running == 0 && time.Since(began) < time.Minute; {
+					time.Sleep(time.Millisecond)
+				}
+				_, _ = io.WriteString(c, streamHead+chunked(delta(0, "yes", "")))
+			})
+			u := newUpstream(t, Config{
+				Backends: map[string]BackendConfig{"loser": {URL: url}, "winner": {URL: winner.url}},
+				Pools: map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: strings.Fields(tt.order), Balance: "round-robin", Retry: brisk, Hedge: HedgeConfig{After: time.Millisecond},
+					Timeouts: TimeoutsConfig{Connect: time.Minute, FirstToken: time.Minute, Between: time.Minute}}},
+			})
+			c := newCall(t, llm.Chat, chat("x", true))
+			ctx, leave := context.WithCancel(context.Background())
+			defer leave() // a test that fails waits for nobody
+			reply, err := u.Handle(ctx, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			waitUntil(t, func() bool { return loser.Stats().Aborted == 1 && loser.Stats().Running == 0 })
+			if winner.closed.Load() != 0 || c.Outcome.Backend != "winner" || c.Outcome.Attempts != 2 || u.member("loser").peer.health.failed != 0 {
+				t.Errorf("%d connections of the winner closed, outcome %+v", winner.closed.Load(), c.Outcome)
+			}
+			waitUntil(t, func() bool { return u.member("loser").peer.replica.Active() == 0 })
+			_ = reply.Stream.Close()
+			waitUntil(t, func() bool { return winner.closed.Load() == 1 })
 		})
 	}
 }
