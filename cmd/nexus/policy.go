@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -100,7 +101,14 @@ func named(name string, err error) error {
 	return fmt.Errorf("nexus %s: %w", name, err)
 }
 
+// begun is what policy init has written.
+type begun struct {
+	Folder string   `json:"folder"`
+	Files  []string `json:"files"`
+}
+
 func policyInit(_ context.Context, t terminal, args []string) error {
+	machine := false
 	dir, err := parse(t, "policy init", args, 1, func(f *flag.FlagSet) {
 		usageText(f, `nexus policy init DIR writes a small policy with its tests into DIR, which must be empty or not there.
 
@@ -109,6 +117,7 @@ func policyInit(_ context.Context, t terminal, args []string) error {
 
 Exit code: 0 written, 1 not, 2 a slip in the command.
 `)
+		asJSON(f, &machine)
 	})
 	if err != nil {
 		return err
@@ -120,6 +129,9 @@ Exit code: 0 written, 1 not, 2 a slip in the command.
 	if err != nil {
 		return named("policy init", err)
 	}
+	if machine {
+		return writeJSON(t.out, begun{dir[0], names})
+	}
 	for _, name := range names {
 		fmt.Fprintln(t.out, name)
 	}
@@ -127,10 +139,16 @@ Exit code: 0 written, 1 not, 2 a slip in the command.
 	return err
 }
 
+// fmtRun is what policy fmt was asked for.
+type fmtRun struct {
+	policyArgs
+	write, show bool
+}
+
 func policyFmt(_ context.Context, t terminal, args []string) error {
-	var a policyArgs
-	var write, show bool
-	if err := a.read(t, "policy fmt", args, func(f *flag.FlagSet) {
+	const name = "policy fmt"
+	var o fmtRun
+	if err := o.read(t, name, args, func(f *flag.FlagSet) {
 		usageText(f, `nexus policy fmt [-w | -d] [DIR] lists the files that are not formatted; DIR is the folder of policies.
 
   nexus policy fmt policies      # for continuous integration
@@ -138,32 +156,61 @@ func policyFmt(_ context.Context, t terminal, args []string) error {
 
 Exit code: 0 all are formatted (or now are), 1 some are not, 2 a slip in the command.
 `)
-		f.BoolVar(&write, "w", false, "write the files")
-		f.BoolVar(&show, "d", false, "show what would change")
+		f.BoolVar(&o.write, "w", false, "write the files")
+		f.BoolVar(&o.show, "d", false, "show what would change")
 		f.Bool("check", true, "list files that are not formatted and exit with 1; without -w this is what it does")
+		asJSON(f, &o.machine)
 	}); err != nil {
 		return err
 	}
-	if write && a.dir == "" {
-		return usage(t, "policy fmt", "name the folder to write to")
+	if o.write && o.dir == "" {
+		return usage(t, name, "name the folder to write to")
 	}
-	list, err := policy.Formatted(a.src)
+	return named(name, o.format(t.out))
+}
+
+// A formatting is a file that is not formatted, or was not.
+type formatting struct {
+	File    string `json:"file"`
+	Written bool   `json:"written"`
+	Before  string `json:"before,omitempty"` // with -d
+	After   string `json:"after,omitempty"`
+}
+
+func (o *fmtRun) format(w io.Writer) error {
+	list, err := policy.Formatted(o.src)
 	if err != nil {
-		return named("policy fmt", err)
+		return err
 	}
+	done := []formatting{}
 	for _, one := range list {
-		fmt.Fprintln(t.out, one.Name)
-		if show {
-			diff(t.out, one.Before, one.After)
+		f := formatting{File: one.Name, Written: o.write}
+		if o.show {
+			f.Before, f.After = one.Before, one.After
 		}
-		if write {
+		if o.write {
 			if err := os.WriteFile(one.Name, []byte(one.After), 0o644); err != nil {
-				return named("policy fmt", err)
+				return err
 			}
 		}
+		done = append(done, f)
 	}
-	if len(list) > 0 && !write {
-		return fmt.Errorf("nexus policy fmt: %d files are not formatted; -w formats them", len(list))
+	if o.machine {
+		err = writeJSON(w, done)
+	} else {
+		printFormattings(w, done, o.show)
 	}
-	return nil
+	if err == nil && len(list) > 0 && !o.write {
+		err = fmt.Errorf("%d files are not formatted; -w formats them", len(list))
+	}
+	return err
+}
+
+func printFormattings(w io.Writer, list []formatting, show bool) {
+	for _, f := range list {
+		fmt.Fprintln(w, f.File)
+		if show {
+			diff(w, f.Before, f.After)
+		}
+	}
 }

@@ -239,6 +239,48 @@ func TestPolicyFmt(t *testing.T) {
 	}
 }
 
+// TestPolicyInitAndFmtForPrograms: what -json writes says the same, and is all there is on standard output.
+func TestPolicyInitAndFmtForPrograms(t *testing.T) {
+	t.Chdir(policyFolder(t))
+	type file struct {
+		File, Before, After string
+		Written             bool
+	}
+	ask := func(args string, want int, into any) {
+		t.Helper()
+		code, out, err := nexus(t, "policy "+args)
+		if bad := json.Unmarshal([]byte(out), into); bad != nil || code != want || (code != 0) != (err != "") {
+			t.Errorf("%s: %d, %v: %s%s", args, code, bad, out, err)
+		}
+	}
+	var begun struct {
+		Folder string
+		Files  []string
+	}
+	ask("init -json new", 0, &begun)
+	if _, err := os.Stat(begun.Files[0]); err != nil || begun.Folder != "new" || len(begun.Files) != 5 {
+		t.Errorf("init: %+v, %v", begun, err)
+	}
+	ugly, _ := os.ReadFile("ugly/a.rego")
+	var list []file
+	ask("fmt -json new", 0, &list)
+	if list == nil || len(list) > 0 {
+		t.Errorf("formatted: %+v", list)
+	}
+	ask("fmt -json ugly", exitFailed, &list)
+	if len(list) != 1 || list[0] != (file{File: "ugly/a.rego"}) {
+		t.Errorf("not formatted: %+v", list)
+	}
+	ask("fmt -json -d ugly", exitFailed, &list)
+	if list[0].Before != string(ugly) || !strings.Contains(list[0].After, "\nx := {") {
+		t.Errorf("-d: %+v", list)
+	}
+	ask("fmt -json -w ugly", 0, &list)
+	if now, _ := os.ReadFile("ugly/a.rego"); !list[0].Written || string(now) == string(ugly) {
+		t.Errorf("-w: %+v, %s", list, now)
+	}
+}
+
 func TestPolicyEval(t *testing.T) {
 	t.Chdir(policyFolder(t))
 	for _, tt := range []struct {
