@@ -82,6 +82,28 @@ func TestAStallOfTheProcessIsNotATimeout(t *testing.T) {
 	}
 }
 
+// Nor is it the evaluations that a call waits for, when others have the machine.
+func TestAStallOfTheProcessIsNoWait(t *testing.T) {
+	processors := time.Duration(runtime.GOMAXPROCS(0))
+	e := &Engine{cfg: Config{Deadline: time.Second}, queue: calls}
+	for _, tt := range []struct {
+		name  string
+		ticks int // of two deadlines each
+		used  time.Duration
+		over  bool
+	}{
+		{"not yet", maxWait/2 - 1, maxWait * time.Second * processors, false},
+		{"all the time", maxWait / 2, maxWait * time.Second * processors, true},
+		{"with others for half of it", maxWait / 2, maxWait / 2 * time.Second * processors, false},
+		{"in twice the time", maxWait, maxWait * time.Second * processors, true},
+		{"with others for ever", maxBusy * maxWait / 2, 0, true},
+	} {
+		if got := e.waited(tt.ticks, tt.used); got != tt.over {
+			t.Errorf("%s: over %v, want %v", tt.name, got, tt.over)
+		}
+	}
+}
+
 // An evaluation that was given up and has ended is no longer counted as adrift when its turn is another's: a queue of
 // no room keeps the turn until somebody takes it.
 func TestAnEvaluationIsNotAdriftPastItsTurn(t *testing.T) {

@@ -53,8 +53,10 @@ var (
 	shadows = &queue{turns: make(chan struct{}, 1)}
 )
 
-// maxWait is how many deadlines a call waits for its turn.
-const maxWait = 250
+const (
+	maxWait = 250 // deadlines that a call waits for its turn
+	maxBusy = 4   // times as many, where others have the machine meanwhile
+)
 
 // take waits for a turn. Where every turn is held by an evaluation that was given up, it waits no longer
 // than such an evaluation was given.
@@ -67,7 +69,8 @@ func (e *Engine) take(ctx context.Context) error {
 	}
 	tick := time.NewTicker(2 * e.cfg.Deadline)
 	defer tick.Stop()
-	for range maxWait / 2 {
+	begun := processTime()
+	for ticks := 0; !e.waited(ticks, processTime()-begun); ticks++ {
 		select {
 		case q.turns <- struct{}{}:
 			return nil
@@ -80,6 +83,14 @@ func (e *Engine) take(ctx context.Context) error {
 		}
 	}
 	return fail(timeout, "no turn to evaluate within %v", maxWait*e.cfg.Deadline)
+}
+
+// waited reports whether a call has waited for long enough: for maxWait deadlines, a tick being two, in which the
+// process had its processors, as it wants them where no turn is free. Else it was not the evaluations that took long.
+func (e *Engine) waited(ticks int, used time.Duration) bool {
+	most := maxWait * e.cfg.Deadline
+	used /= time.Duration(min(cap(e.queue.turns), runtime.GOMAXPROCS(0)))
+	return ticks >= maxWait/2 && (used >= most*7/8 || ticks >= maxBusy*maxWait/2)
 }
 
 // evaluate asks for the decision on input. The evaluation is cancelled at the deadline and given up at
