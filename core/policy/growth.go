@@ -84,7 +84,7 @@ func (g *growth) size(path string) float64 {
 	most, parts, joined := 0.0, 0.0, false
 	for _, one := range g.rules[path] {
 		rule, n := one.rule, 1.0
-		s := scope{growth: g, module: one.module, body: rule.Body, locals: map[ast.Var]float64{}}
+		s := scope{growth: g, module: one.module, body: rule.Body, heads: []any{rule.Head}, given: rule.Head.Args, locals: map[ast.Var]float64{}}
 		joined = joined || rule.Head.RuleKind() == ast.MultiValue || len(rule.Head.Ref()) > 1
 		if rule.Head.Value != nil {
 			n += s.term(rule.Head.Value)
@@ -114,11 +114,13 @@ func (g *growth) below(path string) (n float64, known bool) {
 	return n, g.packages[path] != nil
 }
 
-// A scope is the body of a rule or a comprehension, whose assignments tell what its variables hold.
+// A scope is a rule or a comprehension, in which is told what its variables hold.
 type scope struct {
 	*growth
 	module *ast.Module
 	body   ast.Body
+	heads  []any       // what else it is made of
+	given  []*ast.Term // a function's parameters, each of which counts as one term
 	locals map[ast.Var]float64
 	outer  *scope // what stands round a comprehension; nil: it is a rule's
 }
@@ -139,11 +141,11 @@ func (s *scope) term(t *ast.Term) (n float64) {
 		n = 1
 		v.Foreach(func(key, value *ast.Term) { n += s.term(key) + s.term(value) })
 	case *ast.ArrayComprehension:
-		return 1 + s.inner(v.Body).term(v.Term)
+		return 1 + s.inner(v.Body, v.Term).term(v.Term)
 	case *ast.SetComprehension:
-		return 1 + s.inner(v.Body).term(v.Term)
+		return 1 + s.inner(v.Body, v.Term).term(v.Term)
 	case *ast.ObjectComprehension:
-		inner := s.inner(v.Body)
+		inner := s.inner(v.Body, v.Key, v.Value)
 		return 1 + inner.term(v.Key) + inner.term(v.Value)
 	case ast.Call:
 		return s.call(v)
@@ -154,8 +156,8 @@ func (s *scope) term(t *ast.Term) (n float64) {
 }
 
 // inner is the scope of a comprehension, which sees what stands round it too.
-func (s *scope) inner(body ast.Body) *scope {
-	return &scope{growth: s.growth, module: s.module, body: body, locals: map[ast.Var]float64{}, outer: s}
+func (s *scope) inner(body ast.Body, heads ...any) *scope {
+	return &scope{growth: s.growth, module: s.module, body: body, heads: heads, locals: map[ast.Var]float64{}, outer: s}
 }
 
 func (s *scope) variable(v ast.Var) float64 {
@@ -168,40 +170,18 @@ func (s *scope) variable(v ast.Var) float64 {
 		n = size
 	}
 	for _, e := range s.body {
-		if value := assigned(e, v); value != nil {
+		for _, value := range s.sources(e, v) {
 			n = max(n, s.term(value))
 		}
+	}
+	if !s.assigns(v) {
+		n = max(n, s.members(v))
 	}
 	if s.outer != nil { // of a name that stands for two, the larger counts
 		n = max(n, s.outer.variable(v))
 	}
 	s.locals[v] = n
 	return n
-}
-
-// assigned is what e assigns to v, or takes v from; nil when it does not.
-func assigned(e *ast.Expr, v ast.Var) *ast.Term {
-	is := func(t *ast.Term) bool { return t.Value.Compare(v) == 0 }
-	switch terms := e.Terms.(type) {
-	case *ast.SomeDecl:
-		if len(terms.Symbols) == 1 {
-			if call, ok := terms.Symbols[0].Value.(ast.Call); ok { // some x in xs; some k, x in xs
-				if is(call[len(call)-2]) {
-					return call[len(call)-1]
-				}
-			}
-		}
-	case []*ast.Term:
-		if op := e.Operator().String(); len(terms) == 3 && (op == "assign" || op == "eq") {
-			switch {
-			case is(terms[1]):
-				return terms[2]
-			case is(terms[2]):
-				return terms[1]
-			}
-		}
-	}
-	return nil
 }
 
 // ref is what a reference may hold: the longest front of it that is a rule or a package, or the variable it starts at.

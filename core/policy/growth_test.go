@@ -34,6 +34,19 @@ func TestValuesThatGrowAreRefused(t *testing.T) {
 		{"variables", head + "a := {\"targets\": x20} if {\n\tx0 := [0]\n" + variables(20) + "}\n"},
 		{"comprehensions", head + chain("x", "[0]", "[[v, v] | v := §]", 40) + "a := {} if count(_x40) == 1\n"},
 		{"elements", head + chain("x", "[0]", "[[v, v] | some v in §]", 40) + "a := {} if count(_x40) == 1\n"},
+		{"a pattern", head + chain("x", "[0]", "[y, y] if [y] := [§]", 40) + "a := {} if count(_x40) == 1\n"},
+		{"a pattern on the right", head + chain("x", "[0]", "[y, y] if [[§]] = [[y]]", 40) + "a := {} if count(_x40) == 1\n"},
+		{"a pattern of what is not written out", head + chain("x", "[0]", "[[y, y]] if [y] := §", 40) + "a := {} if count(_x40) == 1\n"},
+		{"a pattern of an object", head + chain("x", "[0]", `[y, y] if {"b": 1, "a": [y]} = {"a": [§], "b": 1}`, 40) + "a := {} if count(_x40) == 1\n"},
+		{"a pattern of an object's member", head + chain("x", `{"a": 0}`, `{"a": [y, y]} if {"a": y} := §`, 40) + "a := {} if count(_x40) == 1\n"},
+		{"elements by a pattern", head + chain("x", "[0]", "[[v, v] | some [v] in [[§]]]", 40) + "a := {} if count(_x40) == 1\n"},
+		{"keys", head + chain("x", `{"a": 0}`, "{[k, k]: 0 | some k, _ in {§: 0}}", 40) + "a := {} if count(_x40) == 1\n"},
+		{"keys looked through", head + chain("x", "{0}", "{[k, k] | {§: 0}[k]}", 40) + "a := {} if count(_x40) == 1\n"},
+		{"members looked through", head + chain("x", "{0}", "{[v, v] | §[v]}", 40) + "a := {} if count(_x40) == 1\n"},
+		{"members looked through in the head", head + chain("x", "{0}", "{[v, §[v]] | true}", 40) + "a := {} if count(_x40) == 1\n"},
+		{"members declared", head + chain("x", "{0}", "{[v, v] | some v; §[v]}", 40) + "a := {} if count(_x40) == 1\n"},
+		{"what a call gives", head + chain("x", "[0]", "[y, y] if array.concat([§], [], y)", 40) + "a := {} if count(_x40) == 1\n"},
+		{"what is walked through", head + chain("x", "[0]", "[[y, y] | walk([§], [_, y])]", 40) + "a := {} if count(_x40) == 1\n"},
 		{"else", head + chain("x", "[0]", "[1] if input.attempt == 2\n\nelse := [§, §]", 40) + "a := {} if count(_x40) == 1\n"},
 		{"parts of a set", head + chain("x", "[0]", "[§, §]", 10) + "_s contains _x10\n\n_s contains [_x10, _x10, _x10, _x10]\n\na := {} if count(_s) == 1\n"},
 		{"another package", head + "import data.other\n\na := {\"targets\": other._x40}\n"},
@@ -76,6 +89,10 @@ func TestValuesThatDoNotGrow(t *testing.T) {
 	for i := range 300 {
 		fmt.Fprintf(&many, "rule_%d := _claim(\"p%d\") if input.prompt.turns == %d\n\n", i, i, i)
 	}
+	var large strings.Builder
+	for i := range 9000 {
+		fmt.Fprintf(&large, "\"t%d\", ", i)
+	}
 	for name, text := range map[string]string{
 		"300 rules":         many.String(),
 		"a chain of truths": "package nexus.routes\n\n" + chain("x", "input.attempt == 1", "[§ | § == §] == [true]", 60) + "a := {} if _x60\n",
@@ -83,6 +100,9 @@ func TestValuesThatDoNotGrow(t *testing.T) {
 		"texts":             "package nexus.routes\n\n" + chain("x", "input.request.model", `sprintf("%s", [§])`, 60) + "a := {} if _x60 == \"\"\n",
 		"a short list":      "package nexus.routes\n\n" + chain("x", "input.pii.kinds", "[k | some k in §]", 30) + "a := {} if count(_x30) > 1\n",
 		"one name for two":  "package nexus.routes\n\na := {\"reason\": x} if x := concat(\"\", [x | some x in input.pii.kinds])\n",
+		"patterns":          "package nexus.routes\n\n" + chain("x", "[0, 0]", "[y, z] if [y, z] := §", 8) + "a := {} if count(_x8) == 1\n",
+		"a pattern's parts": "package nexus.routes\n\n" + chain("x", "input.attempt", "y + z if [y, z] := [§, §]", 40) + "a := {} if _x40 == 1\n",
+		"a large table":     "package nexus.routes\n\n_t := {" + strings.Repeat("\"x\", ", 9000) + "\"y\"}\n\na := {\"tags\": {\"x\": t, \"y\": t}} if {\n\tt := input.principal.tenant\n\t_t[t]\n}\n",
 		"large data, twice": "package nexus.routes\n\na := {} if count([data.big, data.big]) == 3\n",
 	} {
 		if _, err := Compile(t.Context(), rego("a.rego", text), testConfig()); err != nil {
