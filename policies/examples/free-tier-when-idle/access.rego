@@ -23,8 +23,8 @@ _retry := max([1, min([60, ceil(min(_waits))])]) if count(_waits) > 0
 
 else := 30
 
-_waits := [seconds |
+_waits := {seconds |
 	some b in input.backends
 	b.healthy
 	seconds := (((b.waiting + b.inflight) + 1) * b.ttft_ms_p50) / 1000
-]
+}

@@ -1,10 +1,10 @@
 # METADATA
 # title: Weighted targets
 # description: |
-#   Each call is drawn anew by the weights; the targets that were not drawn follow as the fallback, in their order. For a
+#   Each call is drawn anew by the weights; the targets that were not drawn follow as the fallback, by name. For a
 #   share that sticks to users see canary.
 package nexus.routes
 
-shared := {"targets": [pool | some pool, _ in _weights], "weights": _weights, "reason": "shared by weight"}
+shared := {"targets": sort([pool | some pool, _ in _weights]), "weights": _weights, "reason": "shared by weight"}
 
 _weights := data.shares[input.request.model]
