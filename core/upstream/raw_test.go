@@ -330,6 +330,50 @@ func TestBackendThatDoesNotRead(t *testing.T) {
 	}
 }
 
+// An idle connection serves for 4 s, not a moment longer, since engines close theirs after 5; then it is closed.
+func TestIdleConnections(t *testing.T) {
+	b := rawBackend(t, func(c net.Conn, _ int64) { send200(c, "", answerJSON) })
+	u := single(t, b.url)
+	w := u.pools[0].members()[0].peer.wire
+	waitUntil(t, func() bool { _, _, _ = ask(t, u, chat("x", false)); return w.sweep.Stop() }) // from here on time stands still
+	kept := func() int { w.mu.Lock(); defer w.mu.Unlock(); return len(w.idle) }
+	w.mu.Lock()
+	last := w.idle[len(w.idle)-1]
+	w.idle = []*conn{last}
+	w.mu.Unlock()
+	late := last.used.Add(4 * time.Second)
+	if w.pop(late) != nil {
+		t.Error("a connection serves that has been idle for 4 s")
+	}
+	if w.expire(late.Add(-1)); kept() != 1 {
+		t.Error("a connection is closed that has not been idle for 4 s")
+	}
+	if c := w.pop(late.Add(-1)); c != last || !c.quiet() {
+		t.Fatal("a connection does not serve that has not been idle for 4 s")
+	}
+	w.put(last)
+	if w.expire(last.used.Add(4 * time.Second)); kept() != 0 || last.quiet() {
+		t.Error("a connection is kept that has been idle for 4 s")
+	}
+}
+
+// And it is closed by itself, though no call asks for one.
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	t.Parallel()
+	b := rawBackend(t, func(c net.Conn, _ int64) { send200(c, "", answerJSON) })
+	u := single(t, b.url)
+	began := time.Now()
+	if status, _, err := ask(t, u, chat("x", false)); status != 200 {
+		t.Fatal(status, err)
+	}
+	for b.closed.Load() == 0 && time.Since(began) < time.Minute {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if took := time.Since(began); took < 4*time.Second || b.closed.Load() != 1 {
+		t.Errorf("%d of 1 connection closed after %v", b.closed.Load(), took)
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Seen", r.Host+r.URL.Path)

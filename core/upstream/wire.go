@@ -55,7 +55,7 @@ func newWire(u *url.URL, dial string, l *link) *wire {
 	if l.protocol != "http1" {
 		w.second = w.newSecond()
 	}
-	w.sweep = time.AfterFunc(idleConnection, w.expire)
+	w.sweep = time.AfterFunc(idleConnection, func() { w.expire(time.Now()) })
 	w.sweep.Stop()
 	return w
 }
@@ -116,7 +116,7 @@ func (w *wire) take(ctx context.Context, fresh bool, connect time.Duration) (*co
 		return w.line(ctx, connect), nil
 	}
 	for !fresh {
-		c := w.pop()
+		c := w.pop(time.Now())
 		if c == nil {
 			break
 		}
@@ -163,7 +163,7 @@ func (w *wire) dial(ctx context.Context) (way, socket net.Conn, err error) {
 	return way, socket, err
 }
 
-func (w *wire) pop() *conn {
+func (w *wire) pop(now time.Time) *conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := len(w.idle) - 1
@@ -171,7 +171,7 @@ func (w *wire) pop() *conn {
 		return nil
 	}
 	c := w.idle[n]
-	if time.Since(c.used) >= idleConnection {
+	if now.Sub(c.used) >= idleConnection {
 		return nil // and so is every one below it; expire closes them
 	}
 	w.idle[n] = nil
@@ -199,10 +199,10 @@ func (w *wire) put(c *conn) {
 }
 
 // expire closes what has been idle for too long.
-func (w *wire) expire() {
+func (w *wire) expire(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now, old := time.Now(), 0
+	old := 0
 	for old < len(w.idle) && now.Sub(w.idle[old].used) >= idleConnection {
 		_ = w.idle[old].Close()
 		old++
