@@ -89,8 +89,7 @@ func (r *run) gave(at uint32) bool {
 // topdown tells.
 func (r *run) serve(builtin topdown.BuiltinFunc, addresses []uint64) uint32 {
 	args, ok := r.arguments(addresses)
-	if !ok {
-		r.doubt = true
+	if r.doubt = r.doubt || !ok; r.doubt {
 		return 0
 	}
 	var result *ast.Term
@@ -136,6 +135,9 @@ func (r *run) give(t *ast.Term) uint32 {
 	at := r.image.term(t)
 	if r.image.odd || len(r.image.b) > r.image.table+maxImage || !r.guest.Write(r.image.address(start), r.image.b[start:]) {
 		r.doubt = true
+		if cap(r.image.b) > 2*maxImage {
+			r.image.b = nil // such an array is not kept for the next call
+		}
 		return 0
 	}
 	return at

@@ -26,6 +26,7 @@ func auto(cfg Config) Config {
 func inWasm(ctx context.Context, e *Engine, input ast.Object) (ast.Value, error) {
 	w := e.lane
 	r := w.runs.Get().(*run)
+	defer w.runs.Put(r)
 	plan{}.write(&facts{}, &r.image)
 	r.image.b = r.image.b[:r.image.table+front]
 	clear(r.image.b[:r.image.table])

@@ -198,6 +198,33 @@ b := {"priority": 1} if count(split(input.prompt.last_user, "")) > 1
 	}
 }
 
+// What the host comes to that is larger than there is room for is topdown's, and leaves nothing behind.
+func TestHostedResultsWithoutRoom(t *testing.T) {
+	e := compile(t, auto(testConfig()), "a.rego", `package nexus.routes
+
+a := {"reason": _parts[0], "priority": count(_parts)} if count(_parts) > 1
+
+_parts := regex.split("x", input.prompt.last_user)
+
+b := {"reason": sprintf("%s", [input.request.model])} if count(_parts) == 1
+`)
+	if e.lane == nil {
+		t.Fatal(e.why)
+	}
+	for _, n := range []int{1, 1000, 30_000, 0} {
+		input := ast.MustParseTerm(fmt.Sprintf(`{"prompt": {"last_user": %q}, "request": {"model": "m"}}`, "a"+strings.Repeat("x", n))).Value.(ast.Object)
+		a := agreement{}
+		if a.agree(t, e, input); a.doubts != n/30_000 {
+			t.Errorf("%d parts: %+v", n, a)
+		}
+		r := e.lane.runs.Get().(*run)
+		if cap(r.image.b) > 2*maxImage {
+			t.Errorf("%d parts: %d bytes are kept for the next call", n, cap(r.image.b))
+		}
+		e.lane.runs.Put(r)
+	}
+}
+
 // Calls that run at once, some of which fail, each get what is theirs.
 func TestHammerLane(t *testing.T) {
 	e := compile(t, auto(testConfig()), "a.rego", `package nexus.routes
