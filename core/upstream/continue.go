@@ -177,10 +177,13 @@ func (r *relay) open() (context.Context, bool) {
 
 // note keeps what an attempt that is over has used, and where it was.
 func (r *relay) note(s *stream) {
-	if s.fault.settled || was(r.spent, s.backend) {
+	again := was(r.spent, s.backend)
+	if s.fault.settled || again {
 		r.late = append(r.late, s.backend)
 	}
-	r.spent = append(r.spent, s.backend)
+	if !again {
+		r.spent = append(r.spent, s.backend)
+	}
 	o := &r.call.Outcome
 	if r.seam != nil {
 		r.merge()
@@ -224,7 +227,7 @@ func (r *relay) elsewhere(ctx context.Context) bool {
 		return true
 	}
 	again := append(append([]*backend(nil), r.late...), asked[len(r.spent):]...)
-	if len(again) < len(asked) && sleep(ctx, r.inner.pool.retry.Backoff) && ask(true, again) {
+	if len(again) < len(asked) && r.u.sleep(ctx, r.inner.pool.retry.Backoff) && ask(true, again) {
 		return true
 	}
 	return ask(false, asked)

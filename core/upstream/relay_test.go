@@ -435,16 +435,23 @@ func TestLeavingWhileAnAnswerGoesOn(t *testing.T) {
 	}
 }
 
-// A backend that breaks an answer off a second time is not asked a third time.
+// A backend that broke an answer off is asked once more, after a pause, and not a third time.
 func TestTheSameBackendGetsOneMoreChance(t *testing.T) {
 	u, bad, good := pair(t, "openai", "fault=die-after=7", func(c *Config) {
 		p := c.Pools["b"]
 		p.Model, p.Models = "mock-think", []string{"other"} // another model: it may write the answer anew, and this one does not agree
 		c.Pools["b"] = p
+		p = c.Pools["a"]
+		p.Retry.Backoff = 250 * time.Millisecond
+		c.Pools["a"] = p
 	})
+	pauses := unslept(u)
 	_, c, err := listen(t, u, llm.Chat, fmt.Sprintf(chatBody, ""))
 	if err == nil || bad.Stats().Requests != 2 || good.Stats().Requests != 1 {
 		t.Errorf("%v, %+v: %d and %d requests, want 2 and 1", err, c.Outcome, bad.Stats().Requests, good.Stats().Requests)
+	}
+	if len(*pauses) != 1 || (*pauses)[0].d != 250*time.Millisecond {
+		t.Errorf("pauses %v, want one of 250 ms", *pauses)
 	}
 }
 

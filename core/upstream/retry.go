@@ -121,7 +121,7 @@ func (t *tries) next(ctx context.Context, r *round, f *fault) *backend {
 			return b
 		}
 	}
-	if !r.pause(ctx, now) {
+	if !t.pause(ctx, r, now) {
 		return nil
 	}
 	b, _ := r.pool.pick(time.Now(), &r.query, t.spent...)
@@ -132,7 +132,7 @@ func (t *tries) next(ctx context.Context, r *round, f *fault) *backend {
 }
 
 // pause waits before a backend is asked again; false: not in this pool, or the caller has left.
-func (r *round) pause(ctx context.Context, now time.Time) bool {
+func (t *tries) pause(ctx context.Context, r *round, now time.Time) bool {
 	c := r.pool.retry
 	asked := r.ready.Sub(now)
 	if asked > c.RetryAfter {
@@ -140,7 +140,7 @@ func (r *round) pause(ctx context.Context, now time.Time) bool {
 	}
 	d := min(c.Backoff<<min(r.again, 20), max(c.Longest, c.Backoff))
 	r.again++
-	return sleep(ctx, max(d-rand.N(d/2+1), asked))
+	return t.u.sleep(ctx, max(d-rand.N(d/2+1), asked))
 }
 
 // sleep waits for d; false: ctx ended first.

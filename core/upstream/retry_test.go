@@ -210,6 +210,101 @@ func TestRetriesAreNoStorm(t *testing.T) {
 	}
 }
 
+// A pause is one between two attempts: how long, and when it was to be over.
+type pause struct {
+	d     time.Duration
+	until time.Time
+}
+
+// unslept has u wait for nothing, and returns what it would have waited for.
+func unslept(u *Upstream) *[]pause {
+	all := new([]pause)
+	u.sleep = func(ctx context.Context, d time.Duration) bool {
+		*all = append(*all, pause{d, time.Now().Add(d)})
+		return ctx.Err() == nil
+	}
+	return all
+}
+
+// A backend that was asked before is asked again after a pause that doubles up to its longest, less up to half at random,
+// and no sooner than it asked for; another one is asked at once.
+func TestPausesBetweenAttempts(t *testing.T) {
+	const ms = time.Millisecond
+	for _, tt := range []struct {
+		name     string
+		answer   func(net.Conn, int64)
+		backends int
+		attempts int
+		want     []time.Duration // each pause, or up to half less
+		asked    time.Duration   // after the first answer at the earliest
+	}{
+		{name: "they double up to the longest", answer: status(503, "", ""), backends: 1, attempts: 6, want: []time.Duration{100 * ms, 200 * ms, 350 * ms, 350 * ms, 350 * ms}},
+		{name: "a 500 alike", answer: status(500, "", ""), backends: 1, attempts: 3, want: []time.Duration{100 * ms, 200 * ms}},
+		{name: "one attempt", answer: status(503, "", ""), backends: 1, attempts: 1},
+		{name: "another is asked at once", answer: status(503, "", ""), backends: 2, attempts: 2},
+		{name: "then one of them again", answer: status(503, "", ""), backends: 2, attempts: 3, want: []time.Duration{100 * ms}},
+		{name: "it asks for longer", answer: first(1, status(503, "Retry-After: 3\r\n", "")), backends: 1, attempts: 3, want: []time.Duration{3 * time.Second}, asked: 3 * time.Second},
+		{name: "so does one that is busy", answer: first(1, status(429, "Retry-After-Ms: 1500\r\n", "")), backends: 1, attempts: 3, want: []time.Duration{1500 * ms}, asked: 1500 * ms},
+		{name: "it asks for less", answer: first(1, status(429, "Retry-After-Ms: 1\r\n", "")), backends: 1, attempts: 3, want: []time.Duration{100 * ms}, asked: ms},
+		{name: "it asks for too long", answer: status(503, "Retry-After: 6\r\n", ""), backends: 1, attempts: 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var answered time.Time // written before the first answer is
+			b := rawBackend(t, func(c net.Conn, n int64) {
+				if n == 1 {
+					answered = time.Now()
+				}
+				tt.answer(c, n)
+			})
+			health := usualHealth
+			health.Failures, health.ErrorRate = 0, 0 // whatever it answers it stays in traffic
+			cfg := Config{Backends: map[string]BackendConfig{}}
+			p := PoolConfig{Models: []string{"mock"}, Retry: RetryConfig{Attempts: tt.attempts, Backoff: 100 * ms, Longest: 350 * ms, RetryAfter: 5 * time.Second, Share: 1}}
+			for i := range tt.backends {
+				id := fmt.Sprint("b", i)
+				cfg.Backends[id] = BackendConfig{URL: b.url, Health: health}
+				p.Backends = append(p.Backends, id)
+			}
+			p.Retry.Floor = 1
+			cfg.Pools = map[string]PoolConfig{"p": p}
+			u := newUpstream(t, cfg)
+			pauses := unslept(u)
+			_, _, _ = ask(t, u, chat("x", true))
+			if len(*pauses) != len(tt.want) {
+				t.Fatalf("pauses %v, want %v", *pauses, tt.want)
+			}
+			for i, got := range *pauses {
+				if got.d > tt.want[i] || got.d < tt.want[i]/2 {
+					t.Errorf("pause %d took %v, want %v or up to half less", i, got.d, tt.want[i])
+				}
+			}
+			if tt.asked > 0 && (*pauses)[0].until.Before(answered.Add(tt.asked)) {
+				t.Errorf("asked again %v after its answer, want %v", (*pauses)[0].until.Sub(answered), tt.asked)
+			}
+		})
+	}
+}
+
+// Calls that fail together are not made again together.
+func TestPausesDiffer(t *testing.T) {
+	b := rawBackend(t, status(429, "", ""))
+	u := newUpstream(t, Config{
+		Backends: map[string]BackendConfig{"one": {URL: b.url}},
+		Pools:    map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"one"}, Retry: RetryConfig{Attempts: 2, Backoff: time.Second, Longest: time.Second, Share: 1}}},
+	})
+	pauses := unslept(u)
+	for range 64 {
+		_, _, _ = ask(t, u, chat("x", true))
+	}
+	eighths := make(map[time.Duration]bool)
+	for _, got := range *pauses {
+		eighths[got.d/(time.Second/8)] = true
+	}
+	if len(*pauses) != 64 || len(eighths) < 4 {
+		t.Errorf("%d pauses in %d eighths of a second, want 64 in all from the fourth to the last", len(*pauses), len(eighths))
+	}
+}
+
 // A reload gives a pool no new budget, neither of retries nor of second attempts, whatever became of the configuration
 // before; only with the last that has the pool is it forgotten.
 func TestBudgetsSurviveReloads(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
@@ -20,7 +21,8 @@ type Upstream struct {
 	pools []*pool // sorted by name
 	salt  salter
 	count *Metrics
-	trace pipeline.Tracer // nil: attempts are not traced
+	trace pipeline.Tracer                           // nil: attempts are not traced
+	sleep func(context.Context, time.Duration) bool // between attempts
 
 	life  context.Context // of what no caller waits for
 	end   context.CancelFunc
@@ -34,7 +36,7 @@ var _ pipeline.Handler = (*Upstream)(nil)
 
 // New builds the pools of cfg, with connections and health held in fleet. Close gives them back.
 func New(cfg Config, fleet *Fleet, count *Metrics, trace pipeline.Tracer) (*Upstream, error) {
-	u := &Upstream{fleet: fleet, salt: newSalter(cfg.CacheKey), count: count, trace: trace}
+	u := &Upstream{fleet: fleet, salt: newSalter(cfg.CacheKey), count: count, trace: trace, sleep: sleep}
 	u.life, u.end = context.WithCancel(context.Background())
 	out := newEgress(cfg.Egress)
 	for name, pc := range cfg.Pools {
