@@ -63,7 +63,7 @@ func (c RetryConfig) validate(p setting.Problems) {
 type ContinuationConfig struct {
 	Most     int          `yaml:"max" default:"2" doc:"Times that one answer may go on elsewhere after its stream broke off, stalled or failed; 0 switches continuation off, and such a stream ends with an error. What was generated is counted in full."`
 	TokenIDs bool         `yaml:"token_ids" default:"true" doc:"Ask vLLM and SGLang for the numbers of the tokens, so that an answer goes on exactly where it stopped; otherwise it goes on from its text."`
-	Memory   setting.Size `yaml:"memory" default:"256KiB" doc:"Most that is kept of one stream for this, the prompt's and the answer's tokens at three bytes each and the text; a stream that outgrows it can no longer go on elsewhere."`
+	Memory   setting.Size `yaml:"memory" default:"256KiB" doc:"Most that is kept of one stream for this, the prompt's and the answer's tokens at three bytes each and the text; a stream that outgrows it can no longer go on elsewhere. All streams together keep 16 KiB for each and 4 MiB besides at most."`
 }
 
 func (c ContinuationConfig) validate(p setting.Problems) {

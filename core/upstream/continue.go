@@ -19,6 +19,7 @@ type relay struct {
 	pools []*pool // the call's targets
 	plan  plan
 	keep  *transcript
+	loan  *loan // keep's, given back by Close
 	order order // the first attempt's: what is not for the caller
 
 	mu     sync.Mutex // guards the next three
@@ -59,8 +60,9 @@ func (t *tries) relayed(ctx context.Context, reply *llm.Reply) *llm.Reply {
 	if !ok || !t.plan.armed {
 		return reply
 	}
-	s.keep = &transcript{room: int(s.pool.goOn.Memory)}
-	reply.Stream = &relay{u: t.u, ctx: ctx, call: t.call, pools: t.pools, plan: t.plan, keep: s.keep, order: s.order, inner: s, bare: !t.call.Decision.Hides(s.pool.name)}
+	most, loan := int(s.pool.goOn.Memory), t.u.fleet.commons.lend()
+	s.keep = &transcript{room: most, most: most, loan: loan}
+	reply.Stream = &relay{u: t.u, ctx: ctx, call: t.call, pools: t.pools, plan: t.plan, keep: s.keep, loan: loan, order: s.order, inner: s, bare: !t.call.Decision.Hides(s.pool.name)}
 	return reply
 }
 
@@ -355,5 +357,6 @@ func (r *relay) Close() error {
 	if cancel != nil {
 		cancel()
 	}
+	r.loan.end()
 	return s.Close()
 }

@@ -28,6 +28,7 @@ type Fleet struct {
 	pulse    pulse
 	editions atomic.Uint64  // counts changes of what servers list
 	index    *balance.Index // which servers were sent which prompts
+	commons  commons        // what all streams keep so that they can go on elsewhere
 }
 
 // NewFleet returns an empty fleet. Until it runs it asks no server and looks up no name.

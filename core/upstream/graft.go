@@ -120,13 +120,13 @@ func (g *graft) note() {
 	for lane, text := range g.texts {
 		if len(text) > 0 {
 			quoted := llm.AppendString(nil, string(text))
-			t.lanes[lane] = append(t.lanes[lane], quoted[1:len(quoted)-1]...)
+			t.lanes[lane].add(quoted[1 : len(quoted)-1])
 			t.room -= len(quoted)
 			t.spoken = t.tokens.count()
 		}
 	}
-	if t.room < 0 || len(g.view.Calls) > 0 {
-		*t = transcript{closed: true, id: t.id, object: t.object, made: t.made, model: t.model}
+	if len(g.view.Calls) > 0 || !t.fits(0) {
+		t.close()
 	}
 }
 

@@ -288,11 +288,11 @@ func TestTranscriptIsBounded(t *testing.T) {
 	}
 	for range 100 {
 		k.note(&chunk)
-		if size := len(k.lanes[0]) + len(k.tokens); size > 1000 {
+		if size := k.lanes[0].size + len(k.tokens); size > 1000 {
 			t.Fatalf("%d bytes kept", size)
 		}
 	}
-	if !k.closed || k.lanes[0] != nil {
+	if !k.closed || k.lanes[0].pieces != nil {
 		t.Error("the transcript is not closed")
 	}
 }
@@ -365,7 +365,7 @@ func TestSeam(t *testing.T) {
 		{anew, "", "Hello", "Hello", true},
 	} {
 		k := &transcript{}
-		k.lanes[content] = []byte(strings.ReplaceAll(tt.delivered, "\n", `\n`))
+		k.lanes[content].add([]byte(strings.ReplaceAll(tt.delivered, "\n", `\n`)))
 		s := newSeam(tt.form, k, nil)
 		got := ""
 		ok := true

@@ -7,12 +7,15 @@ import (
 // A transcript is what has been delivered of an answer, as far as another backend needs it to go on. It never grows
 // beyond its room: past that the answer cannot go on elsewhere.
 type transcript struct {
-	room   int       // bytes left
-	lanes  [3][]byte // texts as they stand in JSON strings
-	prompt numbers   // of the prompt's tokens
-	tokens numbers   // of the answer's
-	spoken int       // how many of these the delivered text is sure to hold
-	listed bool      // every event since the first brought its numbers
+	room   int     // bytes left of most
+	most   int     // bytes
+	loan   *loan   // of the memory that all transcripts share
+	lent   int     // bytes that it covers
+	lanes  [3]lane // texts as they stand in JSON strings
+	prompt numbers // of the prompt's tokens
+	tokens numbers // of the answer's
+	spoken int     // how many of these the delivered text is sure to hold
+	listed bool    // every event since the first brought its numbers
 	begun  bool
 	closed bool   // the answer cannot go on elsewhere
 	id     []byte // of the first event, as it stands: with quotes
@@ -85,9 +88,27 @@ func (t *transcript) note(c *llm.Chunk) {
 		t.spoken = t.tokens.count()
 	}
 	t.room -= len(t.tokens) - before
-	if t.room < 0 || len(v.Calls) > 0 {
-		*t = transcript{closed: true}
+	if len(v.Calls) > 0 || !t.fits(0) {
+		t.close()
 	}
+}
+
+// fits reports whether there is room for what is kept and so many bytes more.
+func (t *transcript) fits(more int) bool {
+	used := t.most - t.room + more
+	if t.room >= more && used > t.lent {
+		t.lent = t.loan.cover(used)
+	}
+	return t.room >= more && used <= t.lent
+}
+
+// close lets go of what is kept, but for what every event repeats.
+func (t *transcript) close() {
+	for i := range t.lanes {
+		t.lanes[i].clear()
+	}
+	t.loan.end()
+	*t = transcript{closed: true, id: t.id, object: t.object, made: t.made, model: t.model}
 }
 
 // begin takes down what every event of an answer repeats, and the prompt's numbers, which come with the first.
@@ -113,7 +134,7 @@ func (t *transcript) begin(c *llm.Chunk) {
 	array := c.Data[c.View.Prompt.Value.Start:c.View.Prompt.Value.End]
 	switch {
 	case len(array) == 0:
-	case t.room > len(array)/2:
+	case t.fits(len(array) / 2):
 		t.prompt, t.listed = make(numbers, 0, len(array)/2).scan(array)
 		t.room -= len(t.prompt)
 	default:
@@ -133,7 +154,7 @@ func (t *transcript) say(c *llm.Chunk) (said bool) {
 			t.room = -1
 			return true
 		}
-		t.lanes[lane] = append(t.lanes[lane], c.Data[text.At.Start:text.At.End]...)
+		t.lanes[lane].add(c.Data[text.At.Start:text.At.End])
 		t.room -= n
 		said = true
 	}
@@ -155,10 +176,10 @@ func laneOf(t llm.Text) (lane int, ok bool) {
 func (t *transcript) exact() bool { return t.listed && len(t.prompt) > 0 }
 
 // thinks reports whether reasoning was delivered.
-func (t *transcript) thinks() bool { return len(t.lanes[thought])+len(t.lanes[reasoning]) > 0 }
+func (t *transcript) thinks() bool { return t.lanes[thought].size+t.lanes[reasoning].size > 0 }
 
 // text is the decoded text of a lane.
 func (t *transcript) text(lane int) []byte {
-	raw := t.lanes[lane]
+	raw := t.lanes[lane].whole()
 	return llm.AppendText(nil, raw, llm.Text{At: llm.Span{End: len(raw)}})
 }

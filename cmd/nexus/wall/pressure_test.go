@@ -26,6 +26,7 @@ func TestCallersThatDoNotRead(t *testing.T) {
 	const (
 		most     = 96 << 10 // bytes of memory a stream
 		underWay = 1 << 20  // bytes that the gateway's sockets may take of a stream before the backend is held up
+		endless  = 1 << 20  // max_tokens of the calls that are not read
 	)
 	var sent sync.Map // of each stream that is held up, the bytes that went out
 	var stuck atomic.Int64
@@ -48,7 +49,7 @@ func TestCallersThatDoNotRead(t *testing.T) {
 		}
 	})
 	main := newBackend(t, "main", func(x *asked) {
-		if x.body.N == 2 {
+		if x.body.MaxTokens == endless {
 			flood(x)
 			return
 		}
@@ -56,17 +57,17 @@ func TestCallersThatDoNotRead(t *testing.T) {
 	})
 	spare := newBackend(t, "spare", well)
 	g := start(t, "openai", main, spare, "")
-	request := func(n int) string {
-		return fmt.Sprintf(`{"model":"chat","stream":true,"n":%d,"messages":[{"role":"user","content":"tell me"}]}`, n)
+	request := func(tokens int) string { // whose answer may go on elsewhere, so that what is kept for that counts
+		return fmt.Sprintf(`{"model":"chat","stream":true,"max_tokens":%d,"messages":[{"role":"user","content":"tell me"}]}`, tokens)
 	}
-	alone := g.pace(t, request(1)) // warm, too
+	alone := g.pace(t, request(100)) // warm, too
 	before := g.number(t, "process_resident_memory_bytes")
 	conns := make([]net.Conn, callers)
 	for i := range conns {
-		conns[i] = lazy(t, g, request(2))
+		conns[i] = lazy(t, g, request(endless))
 	}
 	waitUntil(t, 30*time.Second, "the backend is held up by every caller", func() bool { return stuck.Load() == int64(callers) })
-	among := g.pace(t, request(1))
+	among := g.pace(t, request(100))
 	per := (g.number(t, "process_resident_memory_bytes") - before) / float64(callers)
 	var longest int64
 	sent.Range(func(_, n any) bool { longest = max(longest, n.(*atomic.Int64).Load()); return true })
