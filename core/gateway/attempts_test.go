@@ -150,6 +150,7 @@ func TestContinuedAnswersAreTold(t *testing.T) {
 			_, address, admin := run(t, text)
 			const tokens = 20
 			_, _, undisturbed := chat(t, strings.TrimPrefix(two, "http://"), "", streamed)
+			_, _, counts := chat(t, strings.TrimPrefix(two, "http://"), "", whole)
 			status, _, out := chat(t, address, "", streamed)
 			if status != http.StatusOK || strings.Count(out, "[DONE]") != 1 || said(t, out)[0] != said(t, undisturbed)[0] {
 				t.Fatalf("status %d: %s", status, out)
@@ -164,8 +165,8 @@ func TestContinuedAnswersAreTold(t *testing.T) {
 				b, _ := os.ReadFile(access)
 				return json.Unmarshal(b, &line) == nil
 			})
-			if line.Attempts != 2 || line.Continued != 1 || line.Finish != "stop" || line.TokensOut != tokens+tt.twice {
-				t.Errorf("the access log says %+v", line)
+			if line.Attempts != 2 || line.Continued != 1 || line.Finish != "stop" || line.TokensOut != tokens+tt.twice || !strings.Contains(counts, fmt.Sprintf(`"prompt_tokens":%d,`, line.TokensIn)) {
+				t.Errorf("the access log says %+v of what an undisturbed call has as %s", line, counts)
 			}
 			_, metrics := fetch(t, "http://"+admin+"/metrics")
 			if n := metric(metrics, "gateway_upstream_continuations_total"); n != 1 || !strings.Contains(metrics, fmt.Sprintf(`form=%q,outcome="taken"} 1`, tt.form)) {
