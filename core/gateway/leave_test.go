@@ -20,6 +20,14 @@ import (
 type plainBackend struct {
 	address string
 	conns   atomic.Int64
+	over    chan struct{}
+	serving sync.WaitGroup
+}
+
+// close ends every connection, so that a gateway that was not to wait for one does not keep the test.
+func (b *plainBackend) close() {
+	close(b.over)
+	b.serving.Wait()
 }
 
 func newPlainBackend(t *testing.T, serve func(c net.Conn)) *plainBackend {
@@ -28,17 +36,17 @@ func newPlainBackend(t *testing.T, serve func(c net.Conn)) *plainBackend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &plainBackend{address: l.Addr().String()}
-	var serving sync.WaitGroup
-	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
-	serving.Go(func() {
+	b := &plainBackend{address: l.Addr().String(), over: make(chan struct{})}
+	b.serving.Go(func() { <-b.over; _ = l.Close() })
+	b.serving.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
 			b.conns.Add(1)
-			serving.Go(func() { defer c.Close(); serve(c) })
+			b.serving.Go(func() { <-b.over; _ = c.Close() })
+			b.serving.Go(func() { defer c.Close(); serve(c) })
 		}
 	})
 	return b
@@ -96,6 +104,9 @@ func TestLeavingBeforeAnAnswer(t *testing.T) {
 					ended <- n
 				}
 			})
+			defer b.close()
+			goes := sync.OnceFunc(func() { close(left) })
+			defer goes()
 			access := filepath.Join(t.TempDir(), "access.log")
 			text := strings.NewReplacer(
 				"kind: vllm", "kind: openai", "http://x", tt.scheme+"://"+b.address,
@@ -126,7 +137,7 @@ func TestLeavingBeforeAnAnswer(t *testing.T) {
 			})
 			leave()
 			<-gone
-			close(left)
+			goes()
 			if tt.counted == "" {
 				select {
 				case n := <-ended:
