@@ -263,17 +263,19 @@ func TestHedgesStopAtAFilter(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		first, next func(net.Conn, int64)
+		code        string
 	}{
-		{"the second is refused, the first would answer", late, no(0)},
-		{"the first is refused, the second would answer", no(200 * time.Millisecond), late},
-		{"the first is busy, the second refused", busy, no(200 * time.Millisecond)},
-		{"the second is busy, the first refused", no(300 * time.Millisecond), busy},
+		{"the second is refused, the first would answer", late, no(0), "400"},
+		{"the first is refused, the second would answer", no(200 * time.Millisecond), late, "400"},
+		{"the first is busy, the second refused", busy, no(200 * time.Millisecond), "400"},
+		{"the second is busy, the first refused", no(300 * time.Millisecond), busy, "400"},
+		{"the second is forbidden, which may be a filter's no", silent, status(403, "", ""), "bad_backend_answer"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			u, servers := duo(t, tt.first, tt.next, nil)
 			code := outcomeOf(t, u, newCall(t, llm.Chat, chat("x", true)))
-			if n := servers[0].calls.Load() + servers[1].calls.Load(); code != "400" || n != 2 {
-				t.Errorf("code %q after %d requests, want the filter's after 2", code, n)
+			if n := servers[0].calls.Load() + servers[1].calls.Load(); code != tt.code || n != 2 {
+				t.Errorf("code %q after %d requests, want the filter's %q after 2", code, n, tt.code)
 			}
 		})
 	}

@@ -435,6 +435,44 @@ func TestLeavingWhileAnAnswerGoesOn(t *testing.T) {
 	}
 }
 
+// A content filter that refuses to let an answer go on ends it: nobody is asked to get round that, neither another backend nor
+// another model, nor the same ones in another form.
+func TestAFilterEndsAnAnswer(t *testing.T) {
+	no := `{"error":{"message":"Filtered.","code":"content_filter"}}`
+	for name, refuse := range map[string]func(net.Conn, int64){
+		"by its status":                            status(400, "", no),
+		"with a status that says busy":             status(503, "", no),
+		"with a status that says wrong credential": status(401, "", no),
+		"forbidden":                                status(403, "", ""),
+		"in its first event": func(c net.Conn, _ int64) {
+			_, _ = io.WriteString(c, streamHead+chunked(eventText(no))+chunked(doneText)+"0\r\n\r\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			filters := []*raw{rawBackend(t, refuse), rawBackend(t, refuse)}
+			u, bad, good := pair(t, "vllm", "fault=die-after=7", func(c *Config) {
+				c.Backends["f"], c.Backends["g"] = BackendConfig{URL: filters[0].url}, BackendConfig{URL: filters[1].url}
+				c.Pools["c"] = PoolConfig{Models: []string{"mock*"}, Backends: []string{"f", "g"}, Continue: steady}
+				c.Pools["d"] = PoolConfig{Models: []string{"other"}, Model: "mock-think", Backends: []string{"good"}, Continue: steady}
+			})
+			c := newCall(t, llm.Chat, fmt.Sprintf(chatBody, ""))
+			c.Decision.Targets = []pipeline.Target{{Pool: "a"}, {Pool: "c"}, {Pool: "b"}, {Pool: "d"}}
+			reply, err := u.Handle(context.Background(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := drain(t, reply)
+			got := hear(t, text)
+			if err == nil || got.text == "" || got.dones != 0 || c.Outcome.Continued != 0 || c.Outcome.Finish != "error" || c.Outcome.Attempts != 2 {
+				t.Errorf("%q, %v, %d [DONE], outcome %+v", got.text, err, got.dones, c.Outcome)
+			}
+			if n := filters[0].calls.Load() + filters[1].calls.Load(); n != 1 || bad.Stats().Requests != 1 || good.Stats().Requests != 0 {
+				t.Errorf("the filter was asked %d times, its caller's backend %d and another %d, want once, once and not at all", n, bad.Stats().Requests, good.Stats().Requests)
+			}
+		})
+	}
+}
+
 // A backend that broke an answer off is asked once more, after a pause, and not a third time.
 func TestTheSameBackendGetsOneMoreChance(t *testing.T) {
 	u, bad, good := pair(t, "openai", "fault=die-after=7", func(c *Config) {

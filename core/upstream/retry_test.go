@@ -89,6 +89,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		{name: "too long, the same model", a: status(400, "", overflowBody), fallback: well, asked: "10", code: "400"},
 		{name: "filtered", a: filter, b: filter, fallback: well, model: "large", asked: "100 010", code: "400"},
 		{name: "filtered, with a status that says busy", a: status(503, "", `{"error":{"message":"Filtered.","code":"content_filter"}}`), fallback: well, asked: "10", code: "503"},
+		{name: "filtered, with a status that says a wrong credential", a: status(401, "", `{"error":{"message":"Filtered.","code":"content_filter"}}`), fallback: well, asked: "10", code: "bad_backend_answer"},
 		{name: "forbidden", a: status(403, "", ""), b: status(403, "", ""), fallback: well, asked: "100 010", code: "bad_backend_answer"},
 		{name: "the gateway's own credential", a: status(401, "", ""), fallback: well, asked: "11", fallbackModel: "mock"},
 		{name: "the caller's mistake", a: status(422, "", ""), b: status(422, "", ""), fallback: well, asked: "100 010", code: "422"},

@@ -88,20 +88,19 @@ func statusCode(code string) int {
 // caller's error, and a single 500 is a request's own misfortune.
 func errorFault(body []byte, status int) *fault {
 	lives := status <= http.StatusInternalServerError
+	e, ok := llm.ReadError(body)
+	filtered := status == http.StatusForbidden || ok && filters(&e) // a 403 may be a provider's moderation
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		// Ours, not the caller's: it must not look as if the caller's key were wrong. A 403 may be a
-		// provider's moderation, which nobody is asked to get round.
-		return &fault{movable: status == http.StatusUnauthorized, settled: true, lives: lives,
+		// Ours, not the caller's: it must not look as if the caller's key were wrong.
+		return &fault{movable: !filtered, filtered: filtered, settled: true, lives: lives,
 			refusal: broken("The backend refused the gateway's own credential.", errors.New(http.StatusText(status)))}
 	case status < 400:
 		return &fault{movable: true, refusal: broken("The backend answered with an unexpected status.", errors.New(http.StatusText(status)))}
 	}
-	e, ok := llm.ReadError(body)
 	if !ok {
 		e = llm.APIError{Message: "The backend answered with status " + strconv.Itoa(status) + "."}
 	}
-	filtered := filters(&e)
 	normalise(&e, status)
 	data := llm.AppendError(nil, e)
 	reply := &llm.Reply{Status: status, Header: http.Header{"Content-Type": jsonType}}
