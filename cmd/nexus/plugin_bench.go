@@ -78,7 +78,7 @@ func (b *bench) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.measure("request", func() error { return b.trial.Request(ctx, c) }, 0)
+	return b.measure("request", func() error { return b.trial.Request(ctx, c) }, amount{})
 }
 
 // texts measures the last message of a user and a reply in chunks.
@@ -94,7 +94,7 @@ func (b *bench) texts(ctx context.Context) error {
 			_, err := b.trial.Text(ctx, plugin.TextTrial{Role: llm.User, LastUser: true}, text)
 			return err
 		}
-		if err := b.measure(fmt.Sprintf("%d bytes of %s", len(text), s.language), one, len(text)); err != nil {
+		if err := b.measure(fmt.Sprintf("%d bytes of %s", len(text), s.language), one, amount{bytes: len(text)}); err != nil {
 			return err
 		}
 	}
@@ -103,11 +103,14 @@ func (b *bench) texts(ctx context.Context) error {
 		_, err := b.trial.Text(ctx, plugin.TextTrial{Role: llm.Assistant, Reply: true}, chunks...)
 		return err
 	}
-	return b.measure(fmt.Sprintf("stream of %d chunks", len(chunks)), stream, 1022)
+	return b.measure(fmt.Sprintf("stream of %d chunks", len(chunks)), stream, amount{len(strings.Join(chunks, "")), len(chunks)})
 }
 
+// An amount is how much text is asked about at a time; zero: none, or in one chunk.
+type amount struct{ bytes, chunks int }
+
 // measure repeats one and prints what a call of it, and of the guest, cost.
-func (b *bench) measure(what string, one func() error, bytes int) error {
+func (b *bench) measure(what string, one func() error, of amount) error {
 	if err := one(); err != nil {
 		return fmt.Errorf("nexus plugin bench: %s: %w", what, err)
 	}
@@ -119,9 +122,13 @@ func (b *bench) measure(what string, one func() error, bytes int) error {
 	}
 	took, after := time.Since(start), b.trial.Stats()
 	calls := max(after.Calls-before.Calls, 1)
-	line := fmt.Sprintf("%-22s %9.2f µs", what, float64(took.Nanoseconds())/1000/float64(n))
-	if bytes > 0 {
-		line += fmt.Sprintf("  %8.2f µs/KB", float64(took.Nanoseconds())/1000/float64(n)/float64(bytes)*1024)
+	each := float64(took.Nanoseconds()) / float64(n)
+	line := fmt.Sprintf("%-22s %9.2f µs", what, each/1000)
+	if of.bytes > 0 {
+		line += fmt.Sprintf("  %8.2f µs/KB", each/1000/float64(of.bytes)*1024)
+	}
+	if of.chunks > 0 {
+		line += fmt.Sprintf("  %8.0f ns/chunk", each/float64(of.chunks))
 	}
 	line += fmt.Sprintf("  %8.0f ns and %8.0f units of fuel a call of the guest", float64(took.Nanoseconds())/float64(calls), float64(after.Fuel-before.Fuel)/float64(calls))
 	_, err := fmt.Fprintln(b.out, line)

@@ -2,13 +2,20 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/nexus-gateway/nexus/core/sandbox"
 )
 
 // probe is the Go SDK's probe, built once: a plugin that does on demand all that one can do.
@@ -176,6 +183,9 @@ func TestPluginRun(t *testing.T) {
 		{"-text secret -route embeddings good", "+ [WORD]\n"},
 		{"-request request.json -reply reply.json good", `"content":"a [WORD]"`},
 		{"-text !refuse good", "refused: 403 probe_refused: "},
+		{"-text !label good", "label: probe = mock\n"},
+		{"-text !label good", "label: seen = mock\n"},
+		{"-text secret -labels team=a good", "label: team = a\n"},
 	} {
 		if code, out, err := nexus(t, "plugin run "+tt.args); code != 0 || !strings.Contains(out, tt.want) {
 			t.Errorf("%s: exit code %d, got %s%s, want %s", tt.args, code, out, err, tt.want)
@@ -190,10 +200,97 @@ func TestPluginRun(t *testing.T) {
 	if bad := json.Unmarshal([]byte(out), &got); bad != nil || code != 0 || got.Texts[0].After != "[WORD]" || got.Found != 1 || got.Labels["b"] != "2" {
 		t.Errorf("%d, %v: %s%s", code, bad, out, err)
 	}
+	code, out, err = nexus(t, "plugin run -json -text !label good")
+	got = runResult{}
+	if bad := json.Unmarshal([]byte(out), &got); bad != nil || code != 0 || got.Labels["probe"] != "mock" || got.Labels["seen"] != "mock" {
+		t.Errorf("what it labels: %d, %v: %s%s", code, bad, out, err)
+	}
 	code, out, err = nexus(t, "plugin inspect -json good")
 	var module struct{ Hooks []string }
 	if bad := json.Unmarshal([]byte(out), &module); bad != nil || code != 0 || len(module.Hooks) != 5 {
 		t.Errorf("%d, %v: %s%s", code, bad, out, err)
+	}
+}
+
+// TestPluginInspect: what a module is, in every row that is told of it.
+func TestPluginInspect(t *testing.T) {
+	wasm, err := probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(pluginFolder(t))
+	shape, err := sandbox.Inspect(wasm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, out, stderr := nexus(t, "plugin inspect good")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(out) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		rows[name] = strings.TrimSpace(value)
+	}
+	for name, want := range map[string]string{
+		"module":        fmt.Sprintf("good/probe.wasm, %d bytes", len(wasm)),
+		"sha256":        fmt.Sprintf("%x", sha256.Sum256(wasm)),
+		"kind":          "nexus_abi_1",
+		"hooks":         "on_end, on_request, on_text, on_tool_call, on_usage",
+		"configuration": "takes one",
+		"memory":        fmt.Sprintf("%d KiB at first", shape.Memory.Min*64),
+	} {
+		if rows[name] != want {
+			t.Errorf("%s: got %q, want %q", name, rows[name], want)
+		}
+	}
+	for name, all := range map[string][]string{
+		"imports":      {"nexus.call_get", "nexus.http_call", "nexus.kv_get", "nexus.kv_incr_if", "nexus.label_get", "nexus.label_set", "nexus.log", "nexus.metric", "nexus.model_set", "nexus.now_ms", "nexus.pool_set", "nexus.random", "nexus.vault_put"},
+		"capabilities": {"call_get", "http_call", "kv_get", "kv_incr_if", "label_get", "label_set", "log", "metric", "model", "now_ms", "pool", "random", "vault_put"},
+		"exports":      {"_initialize", "nexus_abi_1", "nexus_buffers", "nexus_configure", "nexus_on_end", "nexus_on_request", "nexus_on_text", "nexus_on_tool_call", "nexus_on_usage"},
+	} {
+		said, note, _ := strings.Cut(rows[name], ";")
+		var got []string
+		for _, one := range strings.Split(said, ", ") {
+			if !strings.HasPrefix(one, "wasi_snapshot_preview1.") {
+				got = append(got, one)
+			}
+		}
+		if !slices.Equal(got, all) {
+			t.Errorf("%s: got %q, want %q", name, got, all)
+		}
+		if name == "capabilities" && !strings.Contains(note, "its manifest asks for ") {
+			t.Errorf("what the manifest asks for is not told: %q", rows[name])
+		}
+	}
+}
+
+// TestPluginBench: each figure has its unit: time, time a KB, time a chunk of a stream, and the guest's time and fuel.
+func TestPluginBench(t *testing.T) {
+	t.Chdir(pluginFolder(t))
+	code, out, stderr := nexus(t, "plugin bench -time 1ms good")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	const figure, guest = ` +([0-9.]+)`, ` +([0-9]+) ns and +([0-9]+) units of fuel a call of the guest`
+	for what, rest := range map[string]string{
+		"16 bytes of English":          figure + ` µs/KB` + guest,
+		"64 bytes of English":          figure + ` µs/KB` + guest,
+		"1024 bytes of English":        figure + ` µs/KB` + guest,
+		"10[0-9][0-9] bytes of Korean": figure + ` µs/KB` + guest,
+		"stream of [0-9]+ chunks":      figure + ` µs/KB` + figure + ` ns/chunk` + guest,
+		"request":                      guest,
+	} {
+		found := regexp.MustCompile(`(?m)^` + what + figure + ` µs` + rest + `$`).FindStringSubmatch(out)
+		if found == nil {
+			t.Errorf("%s is not told with its figures:\n%s", what, out)
+			continue
+		}
+		for _, n := range found[1:] {
+			if v, err := strconv.ParseFloat(n, 64); err != nil || v <= 0 {
+				t.Errorf("%s: the figure %q: %v", what, n, err)
+			}
+		}
 	}
 }
 

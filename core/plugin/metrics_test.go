@@ -88,6 +88,49 @@ func TestMetricsOutliveReloads(t *testing.T) {
 	}
 }
 
+// TestMemoryIsCounted: the memory of every instance is counted, and no more once it is discarded or its plugin is gone.
+func TestMemoryIsCounted(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	files := fstest.MapFS{"parrot.wasm": {Data: parrot()}, "parrot.yaml": {Data: []byte("name: parrot\nhooks: [on_text]")}}
+	l, err := NewLoader(Options{Shipped: files, Decode: decode, Register: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{{Name: "parrot", Instances: 2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := func(when string, want float64) {
+		t.Helper()
+		if got := value(t, registry, "gateway_plugin_memory_bytes", "parrot"); got != want {
+			t.Errorf("%s: %v bytes of memory are counted, want %v", when, got, want)
+		}
+	}
+	counted("loaded", 64<<10)
+	p := s.plugins[0]
+	a, err := p.enter(context.Background(), &turn{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := p.enter(context.Background(), &turn{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.leave(a, nil)
+	p.leave(b, nil)
+	counted("with two instances", 128<<10)
+	if b, err = p.enter(context.Background(), &turn{}); err != nil {
+		t.Fatal(err)
+	}
+	p.leave(b, errors.New("it said what means nothing"))
+	counted("with one of them discarded", 64<<10)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	counted("gone", -1)
+}
+
 // TestBusy: a caller who finds every instance in use for too long is told so by that cause, one whose own time is up by
 // its own; neither takes the plugin out.
 func TestBusy(t *testing.T) {
