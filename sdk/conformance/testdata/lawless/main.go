@@ -19,6 +19,7 @@ var (
 	sin    string
 	count  int
 	hoard  [][]byte
+	last   *kept
 	wasted int
 	size   int // of the question
 )
@@ -29,6 +30,9 @@ func read(config []byte) error {
 	sin, _ = c.Get("sin").Text()
 	return err
 }
+
+// kept is a word of memory that is never given back.
+type kept struct{ next *kept }
 
 const word = "secret"
 
@@ -64,6 +68,8 @@ func text(t *nexus.Text) {
 		}
 	case "leak":
 		hoard = append(hoard, make([]byte, 200<<10))
+	case "trickle":
+		last = &kept{last}
 	case "roles":
 		if t.Role() > nexus.Tool {
 			panic("an unknown role")
@@ -99,6 +105,8 @@ func request(r *nexus.Request) {
 		r.SetLabel("name", "\xff")
 	case "model":
 		r.SetModel("other") // without the capability
+	case "trickle of requests":
+		last = &kept{last}
 	}
 }
 
