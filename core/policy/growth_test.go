@@ -67,6 +67,16 @@ func TestValuesThatGrowAreRefused(t *testing.T) {
 	}
 }
 
+// Nor may a patch copy what it has copied: that many times over, the value overflows the stack of whoever visits it,
+// and no process survives that.
+func TestCopiesOfCopiesAreRefused(t *testing.T) {
+	copies := strings.Repeat(`{"op": "copy", "from": "/a", "path": "/a/b"}, {"op": "copy", "from": "/a/b", "path": "/a/d"}, `, 40)
+	text := "package nexus.routes\n\na := {} if count(json.patch({\"a\": {\"c\": input.request.model}}, [" + strings.TrimSuffix(copies, ", ") + "])) == 2\n"
+	if _, err := Compile(t.Context(), rego("a.rego", text), looseConfig()); err == nil || !strings.Contains(err.Error(), "json.patch may not be used") {
+		t.Errorf("got %.300v", err)
+	}
+}
+
 func functions(n int) string {
 	var b strings.Builder
 	for i := range n {
