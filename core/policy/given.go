@@ -143,6 +143,9 @@ func listTerm(items []string) *ast.Term {
 }
 
 func pairsTerm(m map[string]string) *ast.Term {
+	if len(m) == 0 {
+		return ast.InternedEmptyObject
+	}
 	object := ast.NewObjectWithCapacity(len(m))
 	for k, v := range m {
 		object.Insert(textTerm(k), textTerm(cut(v, maxString)))

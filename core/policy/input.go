@@ -142,6 +142,7 @@ func planOf(r reads) plan {
 // while an evaluation that was given up still runs.
 func (p plan) build(f *facts) ast.Object {
 	root := ast.NewObjectWithCapacity(len(p))
+	groups := make([]ast.Term, len(p))
 	for i := range p {
 		s := &p[i]
 		if s.give != nil {
@@ -154,7 +155,8 @@ func (p plan) build(f *facts) ast.Object {
 				object.Insert(s.fields[j].key, value)
 			}
 		}
-		root.Insert(s.key, ast.NewTerm(object))
+		groups[i].Value = object
+		root.Insert(s.key, &groups[i])
 	}
 	return root
 }
