@@ -214,6 +214,50 @@ func denies(code string) string {
 	return fmt.Sprintf("package nexus.access\n\nno := {\"reason\": \"test\", \"code\": %q}\n", code)
 }
 
+// The status tells which engine evaluates, and why it is not Wasm where that might have been.
+func TestStatusTellsTheEngine(t *testing.T) {
+	_, url := backend(t)
+	dir := t.TempDir()
+	file, rules := filepath.Join(dir, "nexus.yaml"), filepath.Join(dir, "policy", "rules.rego")
+	if err := os.Mkdir(filepath.Dir(rules), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	set := func(policy string) {
+		write(t, file, strings.Replace(fmt.Sprintf(minimal, url), "{deadline: 1s}", policy, 1))
+	}
+	const slow = `package nexus.routes
+
+_attempt := input.attempt
+
+a := {"reason": "x"} if _attempt == 2 with input.attempt as 2
+`
+	const quick = "package nexus.routes\n\na := {\"reason\": \"x\"} if input.attempt == 1\n"
+	write(t, rules, quick)
+	set("{deadline: 1s, dir: policy}")
+	g, _, admin := runFile(t, file)
+	for _, tt := range []struct{ name, policy, rego, engine, why string }{
+		{"wasm", "{deadline: 1s, dir: policy}", quick, "wasm", ""},
+		{"auto that stays with topdown", "{deadline: 1s, dir: policy}", slow, "topdown", "it uses with"},
+		{"topdown that was asked for", "{deadline: 1s, dir: policy, engine: topdown}", slow, "topdown", ""},
+		{"no policy", "{enabled: false}", slow, "", ""},
+	} {
+		write(t, rules, tt.rego)
+		set(tt.policy)
+		if _, err := g.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Policy struct {
+				Engine string
+				Why    string `json:"why_topdown"`
+			}
+		}
+		if err := json.Unmarshal([]byte(get(t, "http://"+admin+"/status")), &got); err != nil || got.Policy.Engine != tt.engine || got.Policy.Why != tt.why {
+			t.Errorf("%s: got %+v, %v", tt.name, got.Policy, err)
+		}
+	}
+}
+
 // A bundle is taken while calls run and none of them fails or waits, a bad one is not, a rollback goes back to the
 // one before, and the revision stands in the status and in both logs.
 func TestBundleEndToEnd(t *testing.T) {

@@ -75,7 +75,9 @@ type Status struct {
 // PolicyStatus is what decides, in Status.
 type PolicyStatus struct {
 	policy.FeedStatus
-	Shadow *policy.FeedStatus `json:"shadow,omitempty"` // what is asked beside it
+	Engine string             `json:"engine,omitempty"`      // that evaluates: wasm or topdown; empty: no policy decides
+	NoWasm string             `json:"why_topdown,omitempty"` // why it is not wasm, where that might have been
+	Shadow *policy.FeedStatus `json:"shadow,omitempty"`      // what is asked beside it
 }
 
 func (g *Gateway) policyStatus() PolicyStatus {
@@ -145,7 +147,9 @@ func (g *Gateway) status() any {
 		Backends: []BackendStatus{}, Pools: s.facts.pools, Plugins: s.facts.plugins.Status(), Policy: g.policyStatus(),
 	}
 	if s.policy != nil {
-		out.Warnings = s.policy.Engine().Warnings()
+		e := s.policy.Engine()
+		out.Warnings = e.Warnings()
+		out.Policy.Engine, out.Policy.NoWasm = e.Engine()
 	}
 	s.facts.upstream.Replicas(func(r upstream.Replica) bool {
 		out.Backends = append(out.Backends, backendStatus(r))
