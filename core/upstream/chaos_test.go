@@ -127,7 +127,7 @@ func TestReplicaGoesUnderStreams(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := Config{Backends: map[string]BackendConfig{}}
 			pool := PoolConfig{Models: []string{"mock"}, Continue: steady, Retry: brisk, Timeouts: fast}
-			pool.Timeouts.Between, pool.Timeouts.FirstToken, pool.Timeouts.Total = 10*time.Second, 20*time.Second, time.Minute
+			pool.Timeouts.Between, pool.Timeouts.Headers, pool.Timeouts.FirstToken, pool.Timeouts.Total = 10*time.Second, 20*time.Second, 20*time.Second, time.Minute
 			var first *valve
 			for i := range 3 {
 				s, err := mock.New(mock.Options{Tokens: 40, Pace: 60 * time.Millisecond, Record: -1})
