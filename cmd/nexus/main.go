@@ -45,7 +45,7 @@ func commands() []command {
 		{"policy explain", "say of every rule why it did or did not claim a request", "-request FILE | -input FILE | -id ID -log FILE [-access FILE] [-c nexus.yaml] [-json] [DIR]", policyExplain},
 		{"policy bench", "measure what a decision costs", "[-request FILE] [-time 1s] [-c nexus.yaml] [-json] [DIR]", policyBench},
 		{"policy record", "make a file for replay out of the decision log", "-log FILE [-access FILE] [-o FILE] [-every N] [-most N] [DIR]", policyRecord},
-		{"policy replay", "decide recorded inputs by other policies, and say what flips", "-against DIR -from FILE [-access FILE] [-c nexus.yaml] [-max-flips N] [-junit FILE] [-json]", policyReplay},
+		{"policy replay", "decide recorded inputs by other policies, and say what flips", "-against DIR -from FILE [-access FILE] [-c nexus.yaml] [-engine ENGINE] [-max-flips N] [-junit FILE] [-json]", policyReplay},
 		{"mock", "run the built-in mock backend", "[-listen 127.0.0.1:8000] [-kind vllm|sglang] [-models a,b]", runMock},
 		{"version", "print the version", "", printVersion},
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/nexus-gateway/nexus/core/policy"
 )
@@ -70,9 +72,10 @@ func sameFile(in, out string) bool {
 type replayRun struct {
 	policyArgs
 	past
-	junit string
-	most  int
-	shown int
+	engine string
+	junit  string
+	most   int
+	shown  int
 }
 
 func policyReplay(ctx context.Context, t terminal, args []string) error {
@@ -86,12 +89,14 @@ another rule that decides the same is counted apart.
   nexus policy replay -against policies -from decisions.ndjson
   nexus policy replay -against policies -from decisions.ndjson -access access.ndjson -c nexus.yaml   # with costs
   nexus policy replay -against policies -from recorded.ndjson -max-flips 10 -junit report.xml        # for continuous integration
+  nexus policy replay -against policies -from recorded.ndjson -engine wasm                           # as that engine decides
 
 Exit code: 0 no more decisions flip than -max-flips allows; 1 more do, or nothing could be decided; 2 a slip in the command.
 `)
 		o.policyArgs.flags(f)
 		o.past.flags(f, "from")
 		f.StringVar(&o.dir, "against", "", "`folder` of the policies to decide by")
+		f.StringVar(&o.engine, "engine", "", "`engine` to decide by: auto, topdown or wasm; without it, the configuration's")
 		f.StringVar(&o.junit, "junit", "", "write a JUnit report to this `file`")
 		f.IntVar(&o.most, "max-flips", 0, "flips that are no failure; -1: any `number`")
 		f.IntVar(&o.shown, "examples", 3, "examples shown of each pair of rules")
@@ -103,12 +108,15 @@ Exit code: 0 no more decisions flip than -max-flips allows; 1 more do, or nothin
 		return usage(t, name, "name the folder to decide by: -against DIR")
 	case o.from == "":
 		return usage(t, name, "say what to replay: -from FILE, of the decision log or of nexus policy record")
+	case !slices.Contains([]string{"", "auto", "topdown", "wasm"}, o.engine):
+		return usage(t, name, fmt.Sprintf("-engine: there is no engine %q; there are auto, topdown and wasm", o.engine))
 	}
 	return named(name, o.replay(ctx, t))
 }
 
 func (o *replayRun) replay(ctx context.Context, t terminal) error {
-	trial, err := o.trial(ctx)
+	o.cfg.Engine = cmp.Or(o.engine, o.cfg.Engine)
+	trial, err := policy.OpenTrialBy(ctx, o.src, o.cfg)
 	if err != nil {
 		return err
 	}
@@ -121,6 +129,7 @@ func (o *replayRun) replay(ctx context.Context, t terminal) error {
 	if o.machine {
 		err = writeJSON(t.out, report)
 	} else {
+		o.tellEngine(t.out, report)
 		err = report.Print(t.out)
 	}
 	if err == nil && o.junit != "" {
@@ -135,6 +144,17 @@ func (o *replayRun) replay(ctx context.Context, t terminal) error {
 		return fmt.Errorf("%d of %d decisions flip; -max-flips allows %d", report.Flips, report.Decided, o.most)
 	}
 	return nil
+}
+
+// tellEngine says which engine decided, where that was asked for.
+func (o *replayRun) tellEngine(w io.Writer, r *policy.ReplayReport) {
+	switch {
+	case o.engine == "":
+	case r.NoWasm != "":
+		fmt.Fprintf(w, "engine: %s; not wasm: %s\n", r.Engine, r.NoWasm)
+	default:
+		fmt.Fprintf(w, "engine: %s\n", r.Engine)
+	}
 }
 
 func (o *replayRun) allowed() int {

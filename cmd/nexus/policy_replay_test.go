@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -93,6 +94,54 @@ pools: {on-site: {models: [m], backends: [gpu]}, cloud: {models: [m], backends: 
 	code, out, err := nexus(t, "policy replay -c priced.yaml -against next -from decisions.ndjson -access access.ndjson -max-flips -1")
 	if want := "estimated cost    1.0000, was 0.2000 (+0.8000)\n                  without a price: (the model's)\n"; code != 0 || !strings.Contains(out, want) {
 		t.Errorf("%d, got\n%s%swant\n%s", code, out, err, want)
+	}
+}
+
+// TestPolicyReplayByAnEngine: the one that is asked for decides, else the one that the configuration names.
+func TestPolicyReplayByAnEngine(t *testing.T) {
+	t.Chdir(policyFolder(t))
+	only := "package nexus.routes\n\n_kinds := input.pii.kinds\n\nlocal := {\"targets\": [\"on-site\"]} if {\n\t\"KR_RRN\" in _kinds\n\tcount(_kinds) == 0 with input.pii.kinds as []\n}\n"
+	config := "auth: {anonymous: true}\nbackends: {gpu: {kind: vllm, url: http://127.0.0.1:1}}\npools: {on-site: {models: [m], backends: [gpu]}, cloud: {models: [m], backends: [gpu]}}\npolicy: {engine: %s}\n"
+	if err := errors.Join(os.Mkdir("only", 0o755), os.WriteFile("only/a.rego", []byte(only), 0o644),
+		os.WriteFile("wasm.yaml", fmt.Appendf(nil, config, "wasm"), 0o644), os.WriteFile("topdown.yaml", fmt.Appendf(nil, config, "topdown"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args      string
+		code      int
+		out, err  string
+		machine   string // the engine that -json tells
+		whyNoWasm bool
+	}{
+		{"-engine wasm -against mine", 0, "engine: wasm\n2 decisions replayed, 0 flip\n", "", "wasm", false},
+		{"-engine topdown -against mine", 0, "engine: topdown\n2 decisions replayed, 0 flip\n", "", "topdown", false},
+		{"-engine auto -against mine", 0, "engine: wasm\n", "", "wasm", false},
+		{"-engine auto -against only", 0, "engine: topdown; not wasm: it uses with\n2 decisions", "", "topdown", true},
+		{"-against only", 0, "2 decisions", "", "topdown", true},
+		{"-c wasm.yaml -against mine", 0, "2 decisions", "", "wasm", false},
+		{"-c topdown.yaml -against mine", 0, "2 decisions", "", "topdown", false},
+		{"-c topdown.yaml -engine wasm -against mine", 0, "engine: wasm\n", "", "wasm", false},
+		{"-engine wasm -against only", exitFailed, "", "engine wasm cannot decide as topdown does: it uses with", "", false},
+		{"-c wasm.yaml -against only", exitFailed, "", "engine wasm cannot decide as topdown does: it uses with", "", false},
+		{"-engine jit -against mine", exitUsage, "", `-engine: there is no engine "jit"; there are auto, topdown and wasm`, "", false},
+	} {
+		args := "policy replay -from decisions.ndjson " + tt.args
+		code, out, err := nexus(t, args)
+		if code != tt.code || !strings.HasPrefix(out, tt.out) || (out == "") != (tt.out == "") || !strings.Contains(err, tt.err) || (err == "") != (tt.err == "") {
+			t.Errorf("%s: %d, got\n%s%s", tt.args, code, out, err)
+		}
+		if tt.machine == "" {
+			continue
+		}
+		var got struct {
+			Engine string
+			Why    string `json:"why_topdown"`
+			Flips  int
+		}
+		_, out, _ = nexus(t, args+" -json")
+		if err := json.Unmarshal([]byte(out), &got); err != nil || got.Engine != tt.machine || (got.Why != "") != tt.whyNoWasm || got.Flips != 0 {
+			t.Errorf("%s -json: %v, %s", tt.args, err, out)
+		}
 	}
 }
 

@@ -27,7 +27,8 @@ type Figure struct {
 func Gauge(ctx context.Context, src Sources, cfg Config, c *pipeline.Call, span time.Duration) ([]Figure, error) {
 	var all []Figure
 	for _, engine := range gauged {
-		t, err := openGauged(ctx, src, cfg, engine)
+		cfg.Engine = engine
+		t, err := OpenTrialBy(ctx, src, cfg)
 		if err != nil && engine != gauged[0] {
 			all = append(all, Figure{What: "decision", Engine: engine, Note: err.Error()})
 			continue
@@ -52,14 +53,6 @@ func Gauge(ctx context.Context, src Sources, cfg Config, c *pipeline.Call, span 
 
 // gauged are the engines, the one that can evaluate every policy first.
 var gauged = []string{engineTopdown, engineWasm}
-
-func openGauged(ctx context.Context, src Sources, cfg Config, engine string) (*Trial, error) {
-	f, err := src.read()
-	if err != nil {
-		return nil, err
-	}
-	return openTrialBy(ctx, f, cfg, engine)
-}
 
 // gauge measures whole decisions.
 func (t *Trial) gauge(ctx context.Context, c *pipeline.Call, span time.Duration) (Figure, error) {

@@ -30,6 +30,8 @@ type Price struct{ Input, Output float64 }
 // A ReplayReport is what a replay came to.
 type ReplayReport struct {
 	Tally
+	Engine    string        `json:"engine"`                // that decided: wasm, which leaves single ones to topdown, or topdown
+	NoWasm    string        `json:"why_topdown,omitempty"` // why not wasm, if that might have been
 	Decided   int           `json:"decided"`
 	Flips     int           `json:"flips"`    // what becomes of the call differs
 	Renamed   int           `json:"renamed"`  // another rule decides the same
@@ -259,6 +261,7 @@ func (p *Replay) Report(t Tally) *ReplayReport {
 	for _, who := range p.who {
 		r.Tenants = append(r.Tenants, *who)
 	}
+	r.Engine, r.NoWasm = p.Trial.engine.Engine()
 	slices.Sort(r.Unpriced)
 	most := func(a, b Move) int {
 		return cmp.Or(b.Count-a.Count, strings.Compare(a.From, b.From), strings.Compare(a.To, b.To))

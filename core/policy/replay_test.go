@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // logOf is the decision log of calls of these tenants and kinds of personal data, by a policy.
@@ -105,6 +108,80 @@ func TestReplayTellsWhatFlips(t *testing.T) {
 	b.Reset()
 	if err := r.JUnit(&b, 3); err != nil || strings.Contains(b.String(), "<failure") {
 		t.Errorf("got %s, %v", b.String(), err)
+	}
+}
+
+// A replay in Wasm comes to what one in topdown comes to, and is one in Wasm.
+func TestReplayInWasm(t *testing.T) {
+	wide := after + "\nnight := {\"targets\": [\"night\"]} if {\n\tinput.time_ms > 0\n\tsome b in input.backends\n\tb.kv_used > 0.5\n}\n\nodd := {\"targets\": []} if count(input.labels) + count(input.request) + count(input.prompt.keywords) == 7\n"
+	lines := logOf(t, LogConfig{Input: true, Text: true}, before+"\nall := {\"targets\": []} if count(input) == 7\n", replayed...)
+	by := func(engine string) (*ReplayReport, *prometheus.Registry) {
+		cfg := closed
+		cfg.Engine = engine
+		tr, err := OpenTrialBy(t.Context(), rego("a.rego", wide), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reg := prometheus.NewRegistry()
+		tr.stage.env.Metrics = NewMetrics(reg)
+		p := &Replay{Trial: tr, Shown: 9}
+		tally, err := ReadRecords("log", strings.NewReader(lines), func(r *Recorded) error { return p.Decide(t.Context(), r) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Report(tally), reg
+	}
+	want, _ := by(engineTopdown)
+	got, reg := by(engineWasm)
+	if want.Engine != engineTopdown || got.Engine != engineWasm || got.NoWasm != "" || want.Decided != len(replayed) || want.Flips == 0 {
+		t.Errorf("got %+v and %+v", want, got)
+	}
+	if n := evaluations(t, reg, engineWasm); n != float64(len(replayed)) {
+		t.Errorf("Wasm decided %v of %d", n, len(replayed))
+	}
+	if got.Engine = want.Engine; !reflect.DeepEqual(got, want) {
+		t.Errorf("Wasm comes to\n%+v\ntopdown to\n%+v", got, want)
+	}
+	auto, _ := by(engineAuto)
+	if auto.Engine != engineWasm {
+		t.Errorf("auto decides by %s: %s", auto.Engine, auto.NoWasm)
+	}
+}
+
+// An input is given again as it is, or not at all.
+func TestInputAsPlan(t *testing.T) {
+	for _, tt := range []struct {
+		input string
+		ok    bool
+	}{
+		{`{}`, true},
+		{`{"v": 1, "time_ms": 1796069359783, "labels": {"a": "", "b": "한국어"}, "request": {"stream": true, "n": -3, "tools": ["x", "y"], "headers": {}}}`, true},
+		{`{"backends": {"gpu-1": {"kv_used": 0.41, "healthy": false}, "gpu-2": {"inflight": 0}}, "budget": {"used_ratio": 1e-9, "remaining": -1}}`, true},
+		{`{"time_ms": 9223372036854775807}`, true},
+		{`{"time_ms": 9223372036854775809}`, false},
+		{`{"labels": null}`, false},
+		{`{"labels": {"a": null}}`, false},
+		{`{"pii": {"kinds": [1]}}`, false},
+		{`{"pii": {"kinds": [["EMAIL"]]}}`, false},
+		{`{"pii": {"kinds": ["` + strings.Repeat("x", maxString+1) + `"]}}`, false},
+		{`{"prompt": {"last_user": "` + strings.Repeat("x", maxLastUser) + `"}}`, true},
+	} {
+		in, err := inputOf(parsed(t, tt.input))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, ok := in.plan()
+		if ok != tt.ok {
+			t.Errorf("%.200s: %v, want %v", tt.input, ok, tt.ok)
+		}
+		if ok && p.build(&facts{}).Compare(in.object) != 0 {
+			t.Errorf("%.200s is given as %v", tt.input, p.build(&facts{}))
+		}
+	}
+	for name, in := range map[string]Input{"neutral": input(t, "{}"), "a call": trial(t, "a.rego", before+"\nx := {} if count(input) == 7\n").Input(newCall(t, chatBody))} {
+		if p, ok := in.plan(); !ok || p.build(&facts{}).Compare(in.object) != 0 {
+			t.Errorf("%s: %v, %v, want %v", name, ok, p.build(&facts{}), in.object)
+		}
 	}
 }
 

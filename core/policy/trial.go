@@ -31,6 +31,15 @@ func openTrial(ctx context.Context, f *files, cfg Config) (*Trial, error) {
 	return openTrialBy(ctx, f, cfg, engineTopdown)
 }
 
+// OpenTrialBy compiles src as OpenTrial does, for the engine that cfg names: topdown where it names none.
+func OpenTrialBy(ctx context.Context, src Sources, cfg Config) (*Trial, error) {
+	f, err := src.read()
+	if err != nil {
+		return nil, err
+	}
+	return openTrialBy(ctx, f, cfg, cfg.Engine)
+}
+
 func openTrialBy(ctx context.Context, f *files, cfg Config, engine string) (*Trial, error) {
 	cfg.Engine = engine
 	cfg.anyHeader = cfg.Headers == nil
@@ -99,7 +108,7 @@ func (t *Trial) Decide(ctx context.Context, in Input) (*Result, error) {
 // ask decides; the verdict is nil where there is no decision, unless that is for a conflict.
 func (t *Trial) ask(ctx context.Context, in Input) (*Result, *verdict, error) {
 	start := time.Now()
-	v, err := t.stage.judge(ctx, &pipeline.Call{Route: in.route}, in.object)
+	v, err := t.judge(ctx, in)
 	if err != nil && ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
@@ -117,6 +126,17 @@ func (t *Trial) ask(ctx context.Context, in Input) (*Result, *verdict, error) {
 	}
 	r.Outcome, r.Error, r.Action = string(f.outcome), f.err.Error(), t.engine.cfg.rule(f.outcome)
 	return r, v, nil
+}
+
+// judge decides as the stage does for a call: in Wasm, if the trial has it and the input is one that a call may have.
+func (t *Trial) judge(ctx context.Context, in Input) (*verdict, error) {
+	c := &pipeline.Call{Route: in.route}
+	if p, ok := in.plan(); ok && t.engine.lane != nil {
+		s := *t.stage
+		s.plan = p
+		return s.ask(ctx, c, &answer{facts: &facts{}})
+	}
+	return t.stage.judge(ctx, c, in.object)
 }
 
 // document is v as decision.schema.json words it, without what says nothing; a test compares the two.
