@@ -45,6 +45,7 @@ type result struct {
 	Matched []string          `json:"matched,omitempty"`
 	Reason  string            `json:"reason,omitempty"`
 	Targets []string          `json:"targets,omitempty"`
+	Masks   map[string]string `json:"masks,omitempty"` // of targets that have one of their own, by pool
 	Set     *setLine          `json:"set,omitempty"`
 	Mask    *maskLine         `json:"mask,omitempty"`
 	Limits  []limitLine       `json:"limits,omitempty"`
@@ -80,7 +81,7 @@ const (
 )
 
 func resultOf(v *verdict) *result {
-	r := &result{Action: v.Action, Rule: v.Rule, Matched: v.matched, Reason: v.Reason, Targets: poolsOf(v), Tags: v.Tags}
+	r := &result{Action: v.Action, Rule: v.Rule, Matched: v.matched, Reason: v.Reason, Targets: poolsOf(v), Masks: masksOf(v), Tags: v.Tags}
 	if v.Set != (pipeline.Set{}) {
 		r.Set = &setLine{v.Set.Model, v.Set.MaxTokens}
 	}
@@ -101,6 +102,19 @@ func poolsOf(v *verdict) (list []string) {
 		list = append(list, t.Pool)
 	}
 	return list
+}
+
+// masksOf are the masks of the targets that have one of their own, by pool; nil: none has.
+func masksOf(v *verdict) (masks map[string]string) {
+	for _, t := range v.Targets {
+		if t.Mask != "" {
+			if masks == nil {
+				masks = map[string]string{}
+			}
+			masks[t.Pool] = t.Mask
+		}
+	}
+	return masks
 }
 
 // masks hide what a log must not tell.

@@ -161,7 +161,7 @@ func changes(a, b *result) (list []string) {
 		{"action", a.Action == b.Action},
 		{"targets", slices.Equal(a.Targets, b.Targets)},
 		{"set", reflect.DeepEqual(a.Set, b.Set)},
-		{"mask", reflect.DeepEqual(a.Mask, b.Mask)},
+		{"mask", reflect.DeepEqual(a.Mask, b.Mask) && maps.Equal(a.Masks, b.Masks)},
 		{"limits", slices.Equal(a.Limits, b.Limits)},
 		{"deny", reflect.DeepEqual(a.Deny, b.Deny)},
 	} {

@@ -3,10 +3,13 @@ package policy
 import (
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/nexus-gateway/nexus/core/pipeline"
 )
 
 // A difference is what a shadow policy would have decided otherwise.
@@ -33,10 +36,10 @@ func changed(from, to *judgement) (list []string) {
 		from, to any
 	}{
 		{"action", a.Action, b.Action},
-		{"targets", a.Targets, b.Targets},
+		{"targets", unmasked(a.Targets), unmasked(b.Targets)},
 		{"set", a.Set, b.Set},
 		{"headers", a.Headers, b.Headers},
-		{"mask", a.Mask, b.Mask},
+		{"mask", []any{a.Mask, masksOf(a)}, []any{b.Mask, masksOf(b)}},
 		{"limits", a.Limits, b.Limits},
 		{"deny", a.Deny, b.Deny},
 		{"deny.retry_after", a.retry, b.retry},
@@ -45,6 +48,15 @@ func changed(from, to *judgement) (list []string) {
 		if !equal(m.from, m.to) {
 			list = append(list, m.name)
 		}
+	}
+	return list
+}
+
+// unmasked are targets without their masks, which are told apart.
+func unmasked(targets []pipeline.Target) []pipeline.Target {
+	list := slices.Clone(targets)
+	for i := range list {
+		list[i].Mask = ""
 	}
 	return list
 }

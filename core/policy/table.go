@@ -191,7 +191,30 @@ func (r *Result) differs(expect map[string]any) (list []string) {
 			list = append(list, fmt.Sprintf("%s is %s, not %s", name, orAbsent(got), written(want)))
 		}
 	}
+	return append(list, r.masksDiffer(expect["targets"])...)
+}
+
+// masksDiffer lists the targets whose own mask is not as expected, where one is named.
+func (r *Result) masksDiffer(expected any) (list []string) {
+	masks := targetMasks(r.Decision["targets"])
+	for pool, want := range targetMasks(expected) {
+		if masks[pool] != want {
+			list = append(list, fmt.Sprintf("the mask of target %s is %s, not %s", pool, orAbsent(masks[pool]), written(want)))
+		}
+	}
+	slices.Sort(list)
 	return list
+}
+
+func targetMasks(targets any) map[any]any {
+	masks := map[any]any{}
+	list, _ := targets.([]any)
+	for _, one := range list {
+		if target, ok := one.(map[string]any); ok && target["mask"] != nil {
+			masks[target["pool"]] = target["mask"]
+		}
+	}
+	return masks
 }
 
 // withWeights moves the weights of targets to weights, where a decision has them.

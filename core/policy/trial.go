@@ -94,6 +94,9 @@ func (r *Result) Targets() []string {
 	list, _ := r.Decision["targets"].([]any)
 	var pools []string
 	for _, one := range list {
+		if target, ok := one.(map[string]any); ok { // one with a mask of its own
+			one = target["pool"]
+		}
 		pools = append(pools, one.(string))
 	}
 	return pools
@@ -182,7 +185,11 @@ func (v *verdict) document() map[string]any {
 func (v *verdict) documentTargets(d map[string]any) {
 	pools, weights := []any{}, map[string]any{}
 	for _, t := range v.Targets {
-		pools = append(pools, t.Pool)
+		if t.Mask == "" {
+			pools = append(pools, t.Pool)
+		} else {
+			pools = append(pools, map[string]any{"pool": t.Pool, "mask": t.Mask})
+		}
 		if t.Weight != 0 {
 			weights[t.Pool] = int64(t.Weight)
 		}

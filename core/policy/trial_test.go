@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -113,6 +114,59 @@ func TestDocumentIsTheSchemas(t *testing.T) {
 		if name != "action" && name != "rule" && name != "conflict" && !slices.Contains(decisionOrder, name) {
 			t.Errorf("%s is not printed", name)
 		}
+	}
+}
+
+const masked = `package nexus.routes
+
+near := {"targets": [{"pool": "local", "mask": "none"}, {"pool": "cloud", "weight": 2}]} if input.attempt == 1
+`
+
+// A mask that is one target's alone is told by all that tell of a decision, and compared by all that compare.
+func TestMasksOfTargetsAreTold(t *testing.T) {
+	hidden := strings.Replace(masked, `{"pool": "local", "mask": "none"}`, `"local"`, 1)
+	tr := trial(t, "a.rego", masked)
+	e, err := tr.Explain(t.Context(), input(t, "{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := e.Print(&b); err != nil || !strings.Contains(b.String(), "\n  targets: {\"mask\":\"none\",\"pool\":\"local\"}, cloud\n") || !strings.Contains(b.String(), "targets local, cloud\n") {
+		t.Errorf("explained as %s, %v", b.String(), err)
+	}
+	p := setting.NewProblems()
+	if decisionRoot().fit(p, any(e.Decision)); len(p.All()) > 0 {
+		t.Errorf("the document is not the schema's: %v", p.All())
+	}
+	for _, tt := range []struct{ expect, want string }{
+		{`{"targets": ["local", "cloud"]}`, ""},
+		{`{"targets": [{"pool": "local", "mask": "none"}, "cloud"]}`, ""},
+		{`{"targets": [{"pool": "local", "mask": "all"}, "cloud"]}`, `the mask of target local is "none", not "all"`},
+		{`{"targets": ["local", {"pool": "cloud", "mask": "none"}]}`, `the mask of target cloud is absent, not "none"`},
+	} {
+		if got := strings.Join(e.differs(parsed(t, tt.expect)), "; "); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.expect, got, tt.want)
+		}
+	}
+
+	lines := logOf(t, LogConfig{Input: true}, masked, replayed[0])
+	if !strings.Contains(lines, `"targets":["local","cloud"],"masks":{"local":"none"}`) {
+		t.Errorf("logged as %s", lines)
+	}
+	if r := replay(t, lines, nil, "a.rego", masked); r.Decided != 1 || r.Flips != 0 {
+		t.Errorf("the same flips: %+v", r)
+	}
+	if r := replay(t, lines, nil, "a.rego", hidden); r.Flips != 1 || !slices.Equal(r.Rules[0].Examples[0].Changed, []string{"mask"}) {
+		t.Errorf("another mask: %+v", r)
+	}
+
+	l, file := openLog(t, LogConfig{})
+	s := newStand(t, l, masked, hidden, 1)
+	s.call("")
+	s.settle()
+	told := logged(t, l, file)
+	if len(told) != 2 || fmt.Sprint(at(told[1], "shadow", "changed")) != "[mask]" || fmt.Sprint(at(told[1], "result", "masks")) != "map[local:none]" || at(told[1], "shadow", "result", "masks") != nil {
+		t.Errorf("the shadow's difference is told as %v", told)
 	}
 }
 
