@@ -40,6 +40,8 @@ func (c *BundleConfig) unpack(raw []byte, name string) (*files, error) {
 	switch {
 	case b.Type() != bundle.SnapshotBundleType:
 		return nil, fmt.Errorf("policy: bundle %s: is a delta; only whole bundles are taken", name)
+	case c.MinRevision != "" && b.Manifest.Revision == "":
+		return nil, fmt.Errorf("policy: bundle %s: has no revision, which bundle.min_revision asks for (opa build -r)", name)
 	case len(b.WasmModules)+len(b.PlanModules) > 0:
 		return nil, fmt.Errorf("policy: bundle %s: holds compiled policies; build it from Rego alone (opa build -t rego)", name)
 	}

@@ -30,6 +30,8 @@ type BundleConfig struct {
 	Keep    string               `yaml:"keep" default:"" doc:"Folder where the bundle in force is kept, for a start while the server is away; empty: such a start fails."`
 	Keys    map[string]BundleKey `yaml:"keys" doc:"Keys a bundle may be signed with, by key id. With one or more, a bundle without a good signature is refused."`
 	Scope   string               `yaml:"scope" default:"" doc:"Scope that the signature must have been made for; empty: none."`
+
+	MinRevision string `yaml:"min_revision" default:"" doc:"Lowest revision taken, such as 0, where revisions rise, as build numbers and dates do: with it, a signed bundle whose revision comes before this, or before the highest that was in force or is kept, is refused. Digits are compared as numbers. Empty: any revision is taken."`
 }
 
 // BundleTLS are the certificates of one connection.
@@ -81,6 +83,9 @@ func (c *BundleConfig) validate(p setting.Problems) {
 	}
 	if c.Scope != "" && len(c.Keys) == 0 {
 		p.Addf("scope", "is a signature's, but keys is empty")
+	}
+	if c.MinRevision != "" && len(c.Keys) == 0 {
+		p.Addf("min_revision", "holds back nobody while keys is empty: who can write an old bundle can write a new revision into it")
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.Keys)) {
 		if err := c.Keys[id].check(); err != nil {

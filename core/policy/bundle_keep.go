@@ -72,3 +72,16 @@ func (c *BundleConfig) recall() ([]byte, error) {
 	defer f.Close()
 	return bounded(f, int(c.MaxSize), c.kept())
 }
+
+// restore is the bundle that keep stored, verified.
+func (c *BundleConfig) restore() (*release, error) {
+	raw, err := c.recall()
+	if err != nil {
+		return nil, err
+	}
+	r, err := releaseOf(c, download{raw: raw})
+	if err != nil {
+		return nil, fmt.Errorf("policy: the kept bundle: %w", err)
+	}
+	return r, nil
+}

@@ -326,6 +326,7 @@ func TestBundleConfigValidate(t *testing.T) {
 		{"timeout", func(c *BundleConfig) { c.Timeout = 0 }, "timeout is 0s"},
 		{"size", func(c *BundleConfig) { c.MaxSize = 1 << 40 }, "max_size is 1024GiB"},
 		{"half a pair", func(c *BundleConfig) { c.TLS.Cert = "a.pem" }, "tls cert and key"},
+		{"a least revision alone", func(c *BundleConfig) { c.MinRevision = "7" }, "holds back nobody while keys is empty"},
 		{"scope alone", func(c *BundleConfig) { c.Scope = "write" }, "scope is a signature's"},
 		{"no key", func(c *BundleConfig) { c.Keys = key("RS256", "") }, "keys.ops.key is missing"},
 		{"private key", func(c *BundleConfig) { c.Keys = key("RS256", rs.private) }, "keys.ops.key is a private key"},

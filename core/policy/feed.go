@@ -40,6 +40,7 @@ type Feed struct {
 	last     Poll       // of the bundle
 	failures int        // in a row
 	stored   stored     // what Commit kept on disk last, if anything
+	peak     peak       // of what was in force
 }
 
 // maxPrevious is how far back a rollback may go.
@@ -157,8 +158,11 @@ func (f *Feed) Forward(ctx context.Context, cfg *Config, pools []string) (*Choic
 	return c, err
 }
 
-// check compiles r, and runs the tests that a bundle brings.
+// check compiles r, unless it is too old, and runs the tests that a bundle brings.
 func (f *Feed) check(ctx context.Context, r *release, cfg *Config, pools []string) (*Engine, error) {
+	if err := f.tooOld(r, cfg); err != nil {
+		return nil, err
+	}
 	among := r.files.among(slices.Sorted(slices.Values(pools)))
 	among.yaml = f.yaml
 	e, err := f.compiler.compile(ctx, among, *cfg)
@@ -210,6 +214,7 @@ func (f *Feed) Commit(c *Choice) {
 	f.inForce, f.source, f.cfg, f.pools = c.release, c.source, c.cfg, c.pools
 	f.declined, f.refused = c.declined, c.refused
 	f.mu.Unlock()
+	f.rise(c.release)
 	if changed || was.revision != c.release.revision {
 		f.tell(c, was)
 	}
@@ -267,7 +272,7 @@ func (f *Feed) look(ctx context.Context, cfg *Config) (*release, error) {
 	known := f.source
 	f.mu.Unlock()
 	if known == nil || known.origin != cfg.Bundle.address() || known.bundle == nil || known.bundle.URL != cfg.Bundle.URL {
-		return f.first(ctx, &cfg.Bundle)
+		return f.first(ctx, cfg)
 	}
 	if reflect.DeepEqual(*known.bundle, cfg.Bundle) {
 		return known, nil
@@ -275,27 +280,43 @@ func (f *Feed) look(ctx context.Context, cfg *Config) (*release, error) {
 	if r, err := releaseOf(&cfg.Bundle, download{raw: known.raw}); err == nil { // under other keys, perhaps
 		return r, nil
 	}
-	return f.first(ctx, &cfg.Bundle)
+	return f.first(ctx, cfg)
 }
 
-// first fetches a bundle that nothing is known of. While the server is away, the one kept on disk takes its place.
-func (f *Feed) first(ctx context.Context, cfg *BundleConfig) (*release, error) {
-	got, err := cfg.fetch(ctx, "")
-	if err == nil {
-		r, err := releaseOf(cfg, got)
-		f.note(cfg, pollResult(r, err), err)
-		return r, err
+// first fetches a bundle that nothing is known of. While the server is away, or has one that is too old, the one kept on
+// disk takes its place.
+func (f *Feed) first(ctx context.Context, cfg *Config) (*release, error) {
+	b := &cfg.Bundle
+	if b.MinRevision != "" {
+		if kept, err := b.restore(); err == nil {
+			f.rise(kept)
+		}
 	}
-	f.note(cfg, pollFailed, err)
-	raw, second := cfg.recall()
+	var r *release
+	got, err := b.fetch(ctx, "")
+	if err != nil {
+		f.note(b, pollFailed, err)
+		return f.instead(b, err)
+	}
+	if r, err = releaseOf(b, got); err != nil {
+		f.note(b, pollRefused, err)
+		return nil, err
+	}
+	if err = f.tooOld(r, cfg); err != nil {
+		f.note(b, pollRefused, err)
+		return f.instead(b, err)
+	}
+	f.note(b, pollChanged, nil)
+	return r, nil
+}
+
+// instead is the bundle kept on disk, in the place of one that cannot be had for err.
+func (f *Feed) instead(b *BundleConfig, err error) (*release, error) {
+	r, second := b.restore()
 	if second != nil {
 		return nil, errors.Join(err, second)
 	}
-	r, second := releaseOf(cfg, download{raw: raw})
-	if second != nil {
-		return nil, errors.Join(err, fmt.Errorf("policy: the kept bundle: %w", second))
-	}
-	f.log.Warn("the bundle's server is away; the bundle kept on disk takes its place", "revision", r.revision, "err", err)
+	f.log.Warn("the server has no bundle for us; the bundle kept on disk takes its place", "revision", r.revision, "err", err)
 	return r, nil
 }
 

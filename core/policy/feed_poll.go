@@ -22,13 +22,6 @@ const (
 	pollFailed    = "failed"  // there was no answer, or none that could be read
 )
 
-func pollResult(r *release, err error) string {
-	if err != nil {
-		return pollRefused
-	}
-	return pollChanged
-}
-
 // Bounds on the time between polls after failures.
 const (
 	minBackoff = time.Second

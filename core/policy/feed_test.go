@@ -809,3 +809,90 @@ func TestOff(t *testing.T) {
 	h.start(cfg)
 	h.want("two")
 }
+
+// With a least revision, an old bundle does not come back for being signed rightly: not while the gateway runs, nor at its
+// next start, where the one that was kept decides. An operator may still go back.
+func TestOldBundlesAreRefused(t *testing.T) {
+	key := newSigner(t, "ES256")
+	signed := func(revision, pool string) []byte {
+		return packed(t, revision, key, "mine.rego", to(pool), dataFile, why)
+	}
+	s, h := newBundleServer(t), newHolder(t)
+	s.put(signed("b9", "nine"), `"9"`)
+	cfg := s.config()
+	cfg.Bundle.Keys, cfg.Bundle.Keep, cfg.Bundle.MinRevision = key.key(), t.TempDir(), "b9"
+	h.start(cfg)
+	s.put(signed("b10", "ten"), `"10"`)
+	h.poll()
+	h.want("ten")
+	refuses := func(raw []byte, tag, want string) {
+		t.Helper()
+		s.put(raw, tag)
+		for range 2 {
+			h.poll()
+			h.want("ten")
+		}
+		if told := h.feed.Status().Refused; len(told) != 1 || !strings.Contains(told[0], want) {
+			t.Errorf("refused for %q, want %q", told, want)
+		}
+		h.start(cfg) // nor does a reload take it, or fail for it
+		h.want("ten")
+	}
+	refuses(signed("b9", "nine"), `"9"`, "nexus.tar.gz: its revision b9 comes before b10, which was in force")
+	refuses(signed("", "none"), `"?"`, "has no revision, which bundle.min_revision asks for")
+	if n := strings.Count(h.log.String(), "bundle refused"); n != 2 {
+		t.Errorf("told %d times in the log: %s", n, h.log)
+	}
+
+	s.put(signed("b9", "nine"), `"9"`)
+	again := newHolder(t)
+	again.start(cfg)
+	again.want("ten")
+	if poll := again.feed.Status().Poll; poll.Result != pollRefused || !strings.Contains(poll.Error, "b9 comes before b10") || !strings.Contains(again.log.String(), "the bundle kept on disk takes its place") {
+		t.Errorf("at a start: %+v, %s", poll, again.log)
+	}
+	bare := cfg
+	bare.Bundle.Keep = ""
+	bare.Bundle.MinRevision = "b9.1"
+	if err := newHolder(t).reload(bare); err == nil || !strings.Contains(err.Error(), "its revision b9 comes before b9.1, bundle.min_revision") {
+		t.Errorf("at a start with nothing kept: %v", err)
+	}
+
+	if err := h.put(h.feed.Back); err != nil {
+		t.Fatal(err)
+	}
+	h.want("nine")
+	s.put(signed("b9.5", "between"), `"9.5"`)
+	h.poll()
+	h.want("nine")
+	s.put(signed("b11", "eleven"), `"11"`)
+	h.poll()
+	h.want("eleven")
+
+	free := cfg // without a least revision everything is as it was
+	free.Bundle.MinRevision = ""
+	h.start(free)
+	s.put(signed("b9", "nine"), `"9"`)
+	h.poll()
+	h.want("nine")
+	other := newBundleServer(t) // whose revisions are others
+	other.put(signed("b1", "one"), `"1"`)
+	next := other.config()
+	next.Bundle.Keys, next.Bundle.MinRevision = key.key(), "b0"
+	h.start(next)
+	h.want("one")
+}
+
+func TestByRevision(t *testing.T) {
+	rising := []string{"", "0", "1", "9", "10", "10-1", "10.9", "10.10", "10.10.1", "2026-11-30", "2026-12-01T08:00:00Z", "b1", "r", "r9", "r010", "r11", "v1.9.0", "v1.10.0"}
+	for i, a := range rising {
+		for j, b := range rising {
+			if got := byRevision(a, b); got < 0 != (i < j) || got > 0 != (i > j) {
+				t.Errorf("%q and %q: %d", a, b, got)
+			}
+		}
+	}
+	if got := byRevision("r007", "r7"); got != 0 {
+		t.Errorf("r007 and r7: %d", got)
+	}
+}
