@@ -159,8 +159,25 @@ func machine(t *testing.T) (late func() time.Duration) {
 
 // A weather is what came of a storm.
 type weather struct {
-	healthy int
-	slowest time.Duration // of the healthy calls
+	healthy, hostile int
+	slowest          time.Duration // of the healthy calls
+}
+
+// refusedBy reports whether a hostile plugin's call ended by an error that names it. What on_end does comes too late for
+// one.
+func refusedBy(err error, name string) bool {
+	if strings.HasSuffix(name, "on_end") {
+		return err == nil
+	}
+	return err != nil && strings.Contains(err.Error(), name)
+}
+
+// entered is how many calls of hostile plugins' harmful hooks went into a guest.
+func entered(t *testing.T, registry *prometheus.Registry) (n float64) {
+	for _, h := range harms {
+		n += max(0, value(t, registry, "gateway_plugin_calls_total", "bad-"+h.harm+"-"+h.place, h.place))
+	}
+	return n
 }
 
 // storm sends calls from eight callers at a time; one in ten is a hostile plugin's.
@@ -185,6 +202,10 @@ func storm(t *testing.T, s *Set, chain []Entry, calls int64) weather {
 				mu.Lock()
 				switch {
 				case tenant != "healthy":
+					all.hostile++
+					if !refusedBy(err, tenant) {
+						t.Errorf("a call of %s ended with %v", tenant, err)
+					}
 				case err != nil || !strings.Contains(got, "[PHONE]") || strings.Contains(got, "2345"):
 					t.Errorf("a healthy call: %v\n%s", err, got)
 				default:
@@ -227,9 +248,16 @@ func TestChaos(t *testing.T) {
 		calls, slackOfRace, most = 1000, 1<<30, 500*time.Millisecond
 	}
 
+	before := entered(t, registry)
 	late := machine(t)
 	got := storm(t, s, chain, calls)
 	idle := late()
+	s.Stage().last.wait()
+	harmed := entered(t, registry) - before
+	t.Logf("%d hostile calls, of which %.0f were let into a guest; the breakers kept the others out", got.hostile, harmed)
+	if int64(got.hostile) != calls/10 || harmed < float64(len(harms)) {
+		t.Errorf("%d hostile calls, %.0f entered; want %d, and at least one for each of %d harms", got.hostile, harmed, calls/10, len(harms))
+	}
 	slack := 4 * idle // a call waits for a processor more than once, and 8 callers share the processors
 	t.Logf("%d healthy calls, the slowest took %v (when warming up: %v); an idle process was %v late", got.healthy, got.slowest, usual, idle)
 	if got.slowest > most+slack {
@@ -240,6 +268,88 @@ func TestChaos(t *testing.T) {
 	if now > goroutines+2 || heap > memory+8<<20 || rss > resident+48<<20+slackOfRace {
 		t.Error("what was used is not given back")
 	}
+}
+
+// fuelOf is how much fuel a call of a hostile plugin has where that and not its time ends it. A recursion in Go copies
+// its stack on its way down, and is to come as deep as it may.
+func fuelOf(harm string) int64 {
+	if harm == "deep" {
+		return 2_000_000_000
+	}
+	return 5_000_000
+}
+
+// TestEveryHarmEnters asks every hostile plugin as often, with no breaker before it and as much fuel for each call as the
+// test says, while healthy calls go on: these calls enter a guest, each ends by its one cause in an error that
+// names its plugin, and burns no more than its fuel, however fast the machine is.
+func TestEveryHarmEnters(t *testing.T) {
+	const each, slack = 10, 100_000 // slack: what a guest may burn until it is next asked
+	files, chain := chaosChain(t)
+	for i := range chain[1:] {
+		chain[1+i].Deadline, chain[1+i].Instances = time.Minute, 1
+		name := chain[1+i].Name
+		files[name+".yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, chaosManifest+"fuel: %d\n", name, fuelOf(harms[i].harm))}
+	}
+	chain[0].Deadline = time.Minute
+	registry := prometheus.NewRegistry()
+	l, err := NewLoader(Options{Shipped: files, Decode: decode, Register: registry, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: chain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var callers, healthy sync.WaitGroup
+	stop, well := make(chan struct{}), 0
+	healthy.Go(func() {
+		for ; ; well++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if got, err := oneCall(s.Stage(), "healthy"); err != nil || !strings.Contains(got, "[PHONE]") {
+				t.Errorf("a healthy call: %v\n%s", err, got)
+				return
+			}
+		}
+	})
+	for i := range harms {
+		callers.Go(func() {
+			for range each {
+				if _, err := oneCall(s.Stage(), chain[1+i].Name); !refusedBy(err, chain[1+i].Name) {
+					t.Errorf("a call of %s ended with %v", chain[1+i].Name, err)
+				}
+				if harms[i].place == "on_end" {
+					s.Stage().last.wait() // for an instance, ends wait for so long only
+				}
+			}
+		})
+	}
+	callers.Wait()
+	close(stop)
+	healthy.Wait()
+	s.Stage().last.wait()
+	for i, h := range harms {
+		name, cause := chain[1+i].Name, h.cause
+		if cause == "deadline" {
+			cause = "fuel" // which is what they have less of here
+		}
+		in := value(t, registry, "gateway_plugin_calls_total", name, h.place)
+		if in < each/2 || in > 2*each { // a guest that a busy machine starts too late is not entered; of usage it is asked twice
+			t.Errorf("%v of %d calls of %s entered a guest", in, each, name)
+		}
+		if got := value(t, registry, "gateway_plugin_faults_total", name, cause); got != in {
+			t.Errorf("%v calls of %s ended by the cause %s, want %v", got, name, cause, in)
+		}
+		if burnt := s.plugins[1+i].pool.Stats().Funcs["nexus_"+h.place].Fuel.Sum; burnt > in*float64(fuelOf(h.harm)+slack) {
+			t.Errorf("%s burnt %v units of fuel in %v calls of %d", name, burnt, in, fuelOf(h.harm))
+		}
+	}
+	t.Logf("%d hostile calls, each in a guest, beside %d healthy ones", each*len(harms), well)
 }
 
 // settled is what runs and is held once nothing happens any more.

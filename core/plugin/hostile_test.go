@@ -149,3 +149,52 @@ func checkEdits(t *testing.T, edits []llm.Edit, end int) {
 		last = e.End
 	}
 }
+
+// TestABadReturnIsTheInstancesLast: an instance that said what cannot be believed is discarded, and the next question
+// is answered by a new one; one that said what can be is kept.
+func TestABadReturnIsTheInstancesLast(t *testing.T) {
+	l := loader(t, fstest.MapFS{"parrot.wasm": {Data: parrot()}, "parrot.yaml": {Data: []byte("name: parrot\nhooks: [on_text]\nkinds: [A]")}})
+	s, err := l.Load(context.Background(), &Config{CacheDir: cacheDir(t), Chain: []Entry{{Name: "parrot", Instances: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	p := s.plugins[0]
+	for _, tt := range []struct {
+		name, edits, out, cause string
+		result                  uint64
+	}{
+		{name: "nothing"},
+		{name: "an edit", result: 1 << 48, edits: le(0, 1, 0, 0, 1)},
+		{name: "an unknown verdict", result: 9 << 32, cause: "bad_result"},
+		{name: "an edit beyond the end", result: 1 << 48, edits: le(0, 9999, 0, 0, 1), cause: "bad_edit"},
+		{name: "a hold of what is final", result: 1, cause: "bad_hold"},
+		{name: "half a record", result: 1<<32 | 3, out: "abc", cause: "bad_record"},
+		{name: "its own failure", result: 1<<40 | 3, out: "why", cause: "declared"},
+		{name: "nothing again"},
+	} {
+		text := make([]byte, 400)
+		binary.LittleEndian.PutUint64(text, tt.result)
+		copy(text[parrotEdits:parrotOut], tt.edits)
+		copy(text[parrotOut:], tt.out)
+		before := p.pool.Stats()
+		var a answer
+		err := p.ask(context.Background(), &turn{}, piece{text: text, flags: abi.FlagFinal}, &a)
+		if FaultCause(err) != tt.cause {
+			t.Errorf("%s: got %v, want the cause %q", tt.name, err, tt.cause)
+		}
+		kept := 1
+		if tt.cause != "" {
+			kept = 0
+		}
+		if now := p.pool.Stats(); now.Instances != kept || now.Idle != kept {
+			t.Errorf("%s: %d instances after it, %d idle; want %d", tt.name, now.Instances, now.Idle, kept)
+		}
+		if err := p.ask(context.Background(), &turn{}, piece{text: make([]byte, 400), flags: abi.FlagFinal}, &a); err != nil {
+			t.Errorf("%s: the next question: %v", tt.name, err)
+		}
+		if made := int(p.pool.Stats().Made - before.Made); made != 1-kept {
+			t.Errorf("%s: %d instances were made for the next question, want %d", tt.name, made, 1-kept)
+		}
+	}
+}

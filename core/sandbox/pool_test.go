@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -361,5 +362,27 @@ func TestSameModuleTwice(t *testing.T) {
 	}
 	if err := second(g.Call(context.Background(), function(t, p, "trap"))); err == nil || !strings.Contains(err.Error(), "unreachable") {
 		t.Errorf("trap gave %v", err)
+	}
+}
+
+// TestDefaultSize: where nothing is said of it, a pool has as many instances as Go has processors, and not one more.
+func TestDefaultSize(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	p := load(t, echo(), Options{Hosts: narrowHost})
+	var out []*Guest
+	for range 3 {
+		out = append(out, get(t, p))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if g, err := p.Get(ctx); err == nil {
+		out = append(out, g)
+		t.Error("a fourth guest of three processors")
+	}
+	if n := p.Stats().Instances; n != 3 {
+		t.Errorf("%d instances, want 3", n)
+	}
+	for _, g := range out {
+		p.Put(g)
 	}
 }
