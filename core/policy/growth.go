@@ -240,12 +240,24 @@ func (s *scope) call(call ast.Call) float64 {
 		case types.String, types.Number, types.Boolean:
 			return 1
 		}
+		if b.Name == ast.JSONPatch.Name && len(call) > 2 {
+			return given * patched(call[2])
+		}
 		return given
 	}
 	if n, ok := s.below(s.global(operator).String()); ok {
 		return n * given
 	}
 	return given
+}
+
+// patched is how many times as large a patch may make what it is given.
+func patched(operations *ast.Term) float64 {
+	n := maxCopies
+	if list, ok := operations.Value.(*ast.Array); ok {
+		n = min(n, copies(list))
+	}
+	return float64(int(1) << n)
 }
 
 // global is the path that ref names: through an import, of the whole, or of a rule of the same package.

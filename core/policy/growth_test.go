@@ -46,6 +46,8 @@ func TestValuesThatGrowAreRefused(t *testing.T) {
 		{"members looked through in the head", head + chain("x", "{0}", "{[v, §[v]] | true}", 40) + "a := {} if count(_x40) == 1\n"},
 		{"members declared", head + chain("x", "{0}", "{[v, v] | some v; §[v]}", 40) + "a := {} if count(_x40) == 1\n"},
 		{"what a call gives", head + chain("x", "[0]", "[y, y] if array.concat([§], [], y)", 40) + "a := {} if count(_x40) == 1\n"},
+		{"patches that copy", head + chain("x", `{"a": {}}`, `json.patch(§, [{"op": "copy", "from": "/a", "path": "/a/b"}])`, 14) + "a := {} if count(_x14) == 1\n"},
+		{"patches of which nobody knows", head + chain("x", `{"a": {}}`, "json.patch(§, data.patch)", 4) + "a := {} if count(_x4) == 1\n"},
 		{"what is walked through", head + chain("x", "[0]", "[[y, y] | walk([§], [_, y])]", 40) + "a := {} if count(_x40) == 1\n"},
 		{"else", head + chain("x", "[0]", "[1] if input.attempt == 2\n\nelse := [§, §]", 40) + "a := {} if count(_x40) == 1\n"},
 		{"parts of a set", head + chain("x", "[0]", "[§, §]", 10) + "_s contains _x10\n\n_s contains [_x10, _x10, _x10, _x10]\n\na := {} if count(_s) == 1\n"},
@@ -69,11 +71,32 @@ func TestValuesThatGrowAreRefused(t *testing.T) {
 
 // Nor may a patch copy what it has copied: that many times over, the value overflows the stack of whoever visits it,
 // and no process survives that.
-func TestCopiesOfCopiesAreRefused(t *testing.T) {
-	copies := strings.Repeat(`{"op": "copy", "from": "/a", "path": "/a/b"}, {"op": "copy", "from": "/a/b", "path": "/a/d"}, `, 40)
-	text := "package nexus.routes\n\na := {} if count(json.patch({\"a\": {\"c\": input.request.model}}, [" + strings.TrimSuffix(copies, ", ") + "])) == 2\n"
-	if _, err := Compile(t.Context(), rego("a.rego", text), looseConfig()); err == nil || !strings.Contains(err.Error(), "json.patch may not be used") {
-		t.Errorf("got %.300v", err)
+func TestCopiesOfCopiesFail(t *testing.T) {
+	patch := func(n int) string {
+		pair := `{"op": "copy", "from": "/a", "path": "/a/b"}, {"op": "copy", "from": "/a/b", "path": "/a/d"}, `
+		return "json.patch({\"a\": {\"c\": input.request.model}}, [" + strings.Repeat(pair, n) + `{"op": "add", "path": "/e", "value": 1}])`
+	}
+	for n, want := range map[int]string{2: "routes.a", 3: "on_error", 40: "on_error"} {
+		text := "package nexus.routes\n\n_x := " + patch(n) + "\n\n_y := " + patch(n) + "\n\na := {\"reason\": \"x\"} if _x == _y\n"
+		for _, engine := range []string{engineTopdown, engineAuto} {
+			cfg := looseConfig()
+			cfg.Engine = engine
+			c := newCall(t, chatBody)
+			_, _ = compile(t, cfg, "a.rego", text).Stage(Env{}).Handle(t.Context(), c, passed)
+			if c.Decision.Rule != want {
+				t.Errorf("%d pairs in %s: got %q, want %q", n, engine, c.Decision.Rule, want)
+			}
+		}
+	}
+}
+
+// The check reads modules that the compiler has not seen: a call may have too few arguments.
+func TestGrowthOfWrongCalls(t *testing.T) {
+	for _, call := range []string{"json.patch({})", "json.patch()", "walk()", "array.concat([1])"} {
+		text := "package nexus.routes\n\na := {} if count(" + call + ") == 1\n\nb := {} if " + call + "\n"
+		if _, err := Compile(t.Context(), rego("a.rego", text), looseConfig()); err == nil || !strings.Contains(err.Error(), "p/a.rego:") {
+			t.Errorf("%s: got %v", call, err)
+		}
 	}
 }
 
@@ -112,6 +135,7 @@ func TestValuesThatDoNotGrow(t *testing.T) {
 		"one name for two":  "package nexus.routes\n\na := {\"reason\": x} if x := concat(\"\", [x | some x in input.pii.kinds])\n",
 		"patterns":          "package nexus.routes\n\n" + chain("x", "[0, 0]", "[y, z] if [y, z] := §", 8) + "a := {} if count(_x8) == 1\n",
 		"a pattern's parts": "package nexus.routes\n\n" + chain("x", "input.attempt", "y + z if [y, z] := [§, §]", 40) + "a := {} if _x40 == 1\n",
+		"patches":           "package nexus.routes\n\n" + chain("x", `{"a": {}}`, `json.patch(§, [{"op": "add", "path": "/b", "value": 1}])`, 60) + "a := {} if count(_x60) == 1\n",
 		"a large table":     "package nexus.routes\n\n_t := {" + strings.Repeat("\"x\", ", 9000) + "\"y\"}\n\na := {\"tags\": {\"x\": t, \"y\": t}} if {\n\tt := input.principal.tenant\n\t_t[t]\n}\n",
 		"large data, twice": "package nexus.routes\n\na := {} if count([data.big, data.big]) == 3\n",
 	} {

@@ -20,6 +20,7 @@ var growing = map[string]func(args []*ast.Term) int{
 	"replace": sizeReplaced, "strings.replace_n": sizeReplacedAll, "regex.replace": sizeMatched,
 	"hex.encode": sizeWritten, "base64.encode": sizeWritten, "base64url.encode": sizeWritten, "base64url.encode_no_pad": sizeWritten,
 	"urlquery.encode": sizeWritten, "urlquery.encode_object": sizeWritten,
+	"json.patch": sizePatched,
 }
 
 // guard puts the guards into OPA's own table, once, before the first policy is compiled and so before any is
@@ -123,6 +124,38 @@ func sizeReplacedAll(args []*ast.Term) int {
 	patterns.Until(func(old, with *ast.Term) bool {
 		n += sizeReplaced([]*ast.Term{args[1], old, with}) - len(s)
 		return n > maxText
+	})
+	return n
+}
+
+// maxCopies bounds the copies that one patch makes. Each may hold the one before twice: a few dozen are more than any
+// memory once they are visited, and overflow the stack of the process.
+const maxCopies = 4
+
+// sizePatched is too much for a patch with more copies than that. With fewer, what comes of it is bounded as any value
+// is (see growth).
+func sizePatched(args []*ast.Term) int {
+	operations, _ := args[1].Value.(*ast.Array)
+	if operations != nil && copies(operations) > maxCopies {
+		return maxText + 1
+	}
+	return 0
+}
+
+// copies counts the operations of a patch that copy, or may.
+func copies(operations *ast.Array) (n int) {
+	operations.Foreach(func(operation *ast.Term) {
+		object, ok := operation.Value.(ast.Object)
+		if !ok {
+			n++
+			return
+		}
+		if op := object.Get(ast.InternedTerm("op")); op != nil {
+			if name, ok := op.Value.(ast.String); ok && name != "copy" {
+				return
+			}
+		}
+		n++
 	})
 	return n
 }
