@@ -113,8 +113,7 @@ func TestLoserIsLeftAtOnce(t *testing.T) {
 			})
 			u := newUpstream(t, Config{
 				Backends: map[string]BackendConfig{"loser": {URL: url}, "winner": {URL: winner.url}},
-				Pools: map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: strings.Fields(tt.order), Balance: "round-robin", Retry: brisk, Hedge: HedgeConfig{After: time.Millisecond},
-					Timeouts: TimeoutsConfig{Connect: time.Minute, FirstToken: time.Minute, Between: time.Minute}}},
+				Pools:    map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: strings.Fields(tt.order), Balance: "round-robin", Retry: brisk, Hedge: HedgeConfig{After: time.Millisecond}, Timeouts: unhurried}},
 			})
 			c := newCall(t, llm.Chat, chat("x", true))
 			ctx, leave := context.WithCancel(context.Background())

@@ -58,8 +58,7 @@ func TestSlowFirstTokensTakeOut(t *testing.T) {
 	health.Ejection = time.Hour
 	u := newUpstream(t, Config{
 		Backends: map[string]BackendConfig{"a": {URL: servers[0].url}, "b": {URL: servers[1].url, Health: health}, "c": {URL: servers[2].url}},
-		Pools: map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"a", "b", "c"}, Balance: "round-robin", Panic: 50,
-			Timeouts: TimeoutsConfig{Connect: time.Minute, FirstToken: time.Minute, Between: time.Minute}}},
+		Pools:    map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"a", "b", "c"}, Balance: "round-robin", Panic: 50, Timeouts: unhurried}},
 	})
 	var waiting sync.WaitGroup
 	call := func() {

@@ -454,6 +454,10 @@ func TestAFilterEndsAnAnswer(t *testing.T) {
 				c.Backends["f"], c.Backends["g"] = BackendConfig{URL: filters[0].url}, BackendConfig{URL: filters[1].url}
 				c.Pools["c"] = PoolConfig{Models: []string{"mock*"}, Backends: []string{"f", "g"}, Continue: steady}
 				c.Pools["d"] = PoolConfig{Models: []string{"other"}, Model: "mock-think", Backends: []string{"good"}, Continue: steady}
+				for name, p := range c.Pools {
+					p.Timeouts = unhurried
+					c.Pools[name] = p
+				}
 			})
 			c := newCall(t, llm.Chat, fmt.Sprintf(chatBody, ""))
 			c.Decision.Targets = []pipeline.Target{{Pool: "a"}, {Pool: "c"}, {Pool: "b"}, {Pool: "d"}}

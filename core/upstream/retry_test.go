@@ -21,6 +21,9 @@ import (
 // brisk retries without long pauses.
 var brisk = RetryConfig{Attempts: 3, Backoff: 5 * time.Millisecond, Longest: 20 * time.Millisecond, RetryAfter: time.Second, Share: 0.1, Floor: 10}
 
+// unhurried are timeouts that no machine is too slow for.
+var unhurried = TimeoutsConfig{Connect: time.Minute, FirstToken: time.Minute, Between: time.Minute}
+
 // status answers every request with a status and headers.
 func status(code int, head, body string) func(net.Conn, int64) {
 	return func(c net.Conn, _ int64) {
@@ -260,13 +263,12 @@ func TestPausesBetweenAttempts(t *testing.T) {
 			health := usualHealth
 			health.Failures, health.ErrorRate = 0, 0 // whatever it answers it stays in traffic
 			cfg := Config{Backends: map[string]BackendConfig{}}
-			p := PoolConfig{Models: []string{"mock"}, Retry: RetryConfig{Attempts: tt.attempts, Backoff: 100 * ms, Longest: 350 * ms, RetryAfter: 5 * time.Second, Share: 1}}
+			p := PoolConfig{Models: []string{"mock"}, Timeouts: unhurried, Retry: RetryConfig{Attempts: tt.attempts, Backoff: 100 * ms, Longest: 350 * ms, RetryAfter: 5 * time.Second, Share: 1, Floor: 1}}
 			for i := range tt.backends {
 				id := fmt.Sprint("b", i)
 				cfg.Backends[id] = BackendConfig{URL: b.url, Health: health}
 				p.Backends = append(p.Backends, id)
 			}
-			p.Retry.Floor = 1
 			cfg.Pools = map[string]PoolConfig{"p": p}
 			u := newUpstream(t, cfg)
 			pauses := unslept(u)
@@ -291,7 +293,7 @@ func TestPausesDiffer(t *testing.T) {
 	b := rawBackend(t, status(429, "", ""))
 	u := newUpstream(t, Config{
 		Backends: map[string]BackendConfig{"one": {URL: b.url}},
-		Pools:    map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"one"}, Retry: RetryConfig{Attempts: 2, Backoff: time.Second, Longest: time.Second, Share: 1}}},
+		Pools:    map[string]PoolConfig{"p": {Models: []string{"mock"}, Backends: []string{"one"}, Timeouts: unhurried, Retry: RetryConfig{Attempts: 2, Backoff: time.Second, Longest: time.Second, Share: 1}}},
 	})
 	pauses := unslept(u)
 	for range 64 {
