@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/nexus-gateway/nexus/sdk/conformance"
 )
 
 // ran runs a script of an SDK. Where its toolchain is missing the test is skipped by the script's own sentence, or fails where
@@ -61,4 +63,58 @@ func TestReadmes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAssemblyScriptReadme does all that the README has a reader do in an empty folder: its commands, and the files that it
+// shows. npm gets the compiler, so that it is done with NEXUS_E2E alone.
+func TestAssemblyScriptReadme(t *testing.T) {
+	if os.Getenv("NEXUS_E2E") == "" {
+		t.Skip("SKIPPED: npm downloads the compiler: set NEXUS_E2E=1")
+	}
+	sdk, err := filepath.Abs("assemblyscript")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("assemblyscript/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "## From an empty folder\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	dir := t.TempDir()
+	plugin := filepath.Join(dir, "secret")
+	var did []string
+	for i, block := range strings.Split(section, "```") {
+		language, body, _ := strings.Cut(block, "\n")
+		first, _, _ := strings.Cut(body, "\n")
+		switch {
+		case i%2 == 0: // prose
+		case language == "sh":
+			cmd := exec.Command("sh", "-euc", body)
+			if cmd.Dir = plugin; len(did) == 0 {
+				cmd.Dir = dir
+			}
+			cmd.Env = append(os.Environ(), "SDK="+sdk)
+			ran(t, cmd)
+			did = append(did, "sh")
+		default:
+			name := strings.TrimLeft(first, "/# ")
+			if err := os.WriteFile(filepath.Join(plugin, name), []byte(body), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			did = append(did, name)
+		}
+	}
+	if got := strings.Join(did, " "); got != "sh plugin.ts manifest.yaml plugin.test.mjs sh" {
+		t.Errorf("the README has a reader do %s", got)
+	}
+	wasm, err := os.ReadFile(filepath.Join(plugin, "secret.wasm"))
+	if err != nil || !strings.HasPrefix(string(wasm), "\x00asm") {
+		t.Fatalf("no module was built: %v", err)
+	}
+	manifest, err := os.ReadFile(filepath.Join(plugin, "manifest.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conformance.Run(t, wasm, manifest, conformance.Options{Brief: true, CacheDir: t.TempDir()})
 }
