@@ -110,7 +110,7 @@ func TestLeavingBeforeAnAnswer(t *testing.T) {
 			access := filepath.Join(t.TempDir(), "access.log")
 			text := strings.NewReplacer(
 				"kind: vllm", "kind: openai", "http://x", tt.scheme+"://"+b.address,
-				"backends: [one]", "backends: [one], timeouts: {connect: 1h, answer: 1h, first_token: 1h}, retry: {backoff: 1h, longest_backoff: 1h}",
+				"backends: [one]", "backends: [one], timeouts: {connect: 1h, answer: 1h, first_token: 1h}, retry: {backoff: 2m, longest_backoff: 2m}",
 				`access_log: "off"`, fmt.Sprintf("access_log: %q", access),
 			).Replace(fmt.Sprintf(minimal, "http://x"))
 			_, address, admin := run(t, text)
