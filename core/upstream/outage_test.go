@@ -161,7 +161,7 @@ func outage(t *testing.T, kind string, lasting time.Duration) {
 	}
 	time.Sleep(lasting)
 	// Those that had failed or were on their way, one a caller, and the trials: after 1, 2, 4 and then each 8 s.
-	if n, most := counted(missed)-before, 3+callersOfLit+3+lasting.Seconds()/8; n > most {
+	if n, most := counted(missed)-before, 3+callersOfLit+3+time.Since(gone).Seconds()/8; n > most {
 		t.Errorf("%v calls went there while it was out, want %v at most", n, most)
 	}
 	lamps[0].again()
