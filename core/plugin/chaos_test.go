@@ -164,10 +164,10 @@ type weather struct {
 }
 
 // refusedBy reports whether a hostile plugin's call ended by an error that names it. What on_end does comes too late for
-// one.
+// one, unless a busy machine starts the instance for an earlier hook too late.
 func refusedBy(err error, name string) bool {
-	if strings.HasSuffix(name, "on_end") {
-		return err == nil
+	if err == nil && strings.HasSuffix(name, "on_end") {
+		return true
 	}
 	return err != nil && strings.Contains(err.Error(), name)
 }
@@ -290,7 +290,7 @@ func TestEveryHarmEnters(t *testing.T) {
 		name := chain[1+i].Name
 		files[name+".yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, chaosManifest+"fuel: %d\n", name, fuelOf(harms[i].harm))}
 	}
-	chain[0].Deadline = time.Minute
+	chain[0].Deadline, chain[0].Instances = time.Minute, 1 // the one that is made at load
 	registry := prometheus.NewRegistry()
 	l, err := NewLoader(Options{Shipped: files, Decode: decode, Register: registry, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
