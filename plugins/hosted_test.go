@@ -17,26 +17,7 @@ import (
 	"github.com/nexus-gateway/nexus/core/llm"
 	"github.com/nexus-gateway/nexus/core/pipeline"
 	"github.com/nexus-gateway/nexus/core/plugin"
-	"github.com/nexus-gateway/nexus/sdk/conformance"
 )
-
-// TestConformance holds every shipped plugin to the contract's laws.
-func TestConformance(t *testing.T) {
-	folders, err := filepath.Glob("*/manifest.yaml")
-	if err != nil || len(folders) < 5 {
-		t.Fatalf("found %v, %v", folders, err)
-	}
-	for _, path := range folders {
-		name := filepath.Dir(path)
-		t.Run(name, func(t *testing.T) {
-			manifest, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			conformance.Run(t, module(t, name), manifest, conformance.Options{CacheDir: cache(t)})
-		})
-	}
-}
 
 // modules are built from source once per test run.
 var modules = struct {
