@@ -82,6 +82,34 @@ func TestAStallOfTheProcessIsNotATimeout(t *testing.T) {
 	}
 }
 
+// In Wasm, what an evaluation has done tells whether it had a processor, whatever else the process did meanwhile.
+func TestAStallInWasmIsNotATimeout(t *testing.T) {
+	const little, much = leastPerMicro*3_600_000_000 - 1, leastPerMicro * 3_600_000_000
+	tests := []struct {
+		name   string
+		run    run
+		fuel   uint64
+		passed time.Duration // of the process's time since the deadline
+		over   bool
+	}{
+		{"it did nothing", run{}, 0, 0, false},
+		{"it did little, and the process all it could", run{late: 1}, little, 2 * time.Hour, false},
+		{"it did little for too long", run{idle: maxWait}, little, 2 * time.Hour, true},
+		{"it did enough, for the first time", run{}, much, 0, false},
+		{"it did enough, and the process half", run{late: 1}, much, 30 * time.Minute, false},
+		{"it did enough, and the process too", run{late: 1}, much, time.Hour, true},
+		{"it did enough, and stalled too often", run{late: 1, stalls: maxStalls}, much, 0, true},
+	}
+	for _, tt := range tests {
+		if tt.passed > 0 || tt.run.late > 0 {
+			tt.run.late = processTime() - tt.passed
+		}
+		if more := tt.run.more(time.Hour, tt.fuel, 1); (more == 0) != tt.over {
+			t.Errorf("%s: %v more, over is %v", tt.name, more, tt.over)
+		}
+	}
+}
+
 // Nor is it the evaluations that a call waits for, when others have the machine.
 func TestAStallOfTheProcessIsNoWait(t *testing.T) {
 	processors := time.Duration(runtime.GOMAXPROCS(0))

@@ -62,6 +62,7 @@ type run struct {
 	served []topdown.BuiltinFunc // by the numbers that the module has for them
 	guest  *sandbox.Guest
 
+	idle   int           // times that its deadline passed before it had done anything to speak of
 	late   time.Duration // the process's processor time when the deadline had passed; 0: it has not
 	stalls int           // times that it was given longer since
 }
@@ -149,26 +150,39 @@ func (w *lane) options(shape *sandbox.Shape, data []byte, deadline time.Duration
 	}
 }
 
-// lateness gives an evaluation whose time is up as much again, and after that what it is owed: as stalled does for
-// topdown, it counts the process's processor time, so that a busy machine does not deny calls. The time is asked for
-// only then, since to ask costs a tenth of an evaluation.
+// lateness gives an evaluation whose time is up more of it: a machine or a process that is busy must not deny calls.
 func lateness(deadline time.Duration, running *atomic.Int64) func(*sandbox.Guest) time.Duration {
 	return func(g *sandbox.Guest) time.Duration {
 		r, ok := g.Data.(*run)
-		switch {
-		case !ok:
-			return 0
-		case r.late == 0:
-			r.late = processTime()
-			return deadline
-		}
-		sharing := time.Duration(max(1, min(running.Load(), int64(runtime.GOMAXPROCS(0)))))
-		owed := deadline - (processTime()-r.late)/sharing
-		if r.stalls++; owed <= deadline/8 || r.stalls > maxStalls {
+		if !ok {
 			return 0
 		}
-		return owed
+		return r.more(deadline, g.Used(), running.Load())
 	}
+}
+
+// leastPerMicro is the fuel that a processor burns in a microsecond even where each step misses its caches.
+const leastPerMicro = 12
+
+// more is how much longer an evaluation may take that has used so much fuel, where so many run. One that did less than
+// any processor does in its time had none, and is given as much again. One that did more is given as much again once, and
+// after that what it is owed: as stalled does for topdown, it counts the process's processor time. That is asked for
+// only then, since to ask costs a tenth of an evaluation.
+func (r *run) more(deadline time.Duration, used uint64, running int64) time.Duration {
+	switch {
+	case used < leastPerMicro*uint64(deadline.Microseconds()) && r.idle < maxWait:
+		r.idle++
+		return deadline
+	case r.late == 0:
+		r.late = processTime()
+		return deadline
+	}
+	sharing := time.Duration(max(1, min(running, int64(runtime.GOMAXPROCS(0)))))
+	owed := deadline - (processTime()-r.late)/sharing
+	if r.stalls++; owed <= deadline/8 || r.stalls > maxStalls {
+		return 0
+	}
+	return owed
 }
 
 // starter readies an instance: it reads the data, for all evaluations. It must not hold the lane, which is closed when
@@ -279,7 +293,7 @@ func (w *lane) decide(ctx context.Context, p plan, f *facts, pools map[string]bo
 
 // run has g evaluate.
 func (w *lane) run(ctx context.Context, g *sandbox.Guest, r *run, image []byte, pools map[string]bool) (*verdict, error) {
-	r.asked, r.result, r.doubt, r.late, r.stalls = false, 0, false, 0, 0
+	r.asked, r.result, r.doubt, r.idle, r.late, r.stalls = false, 0, false, 0, 0, 0
 	w.running.Add(1)
 	defer w.running.Add(-1)
 	g.Data = r

@@ -188,9 +188,12 @@ func (g *gateway) stop(t *testing.T) {
 		t.Error("nexus panicked")
 	}
 	if t.Failed() {
-		t.Logf("nexus said:\n%s", tail(g.out.String(), 9000))
+		t.Logf("nexus said:\n%s\n%s", strings.Join(undecided.FindAllString(g.out.String(), 10), "\n"), tail(g.out.String(), 9000))
 	}
 }
+
+// undecided are the lines of calls that got no decision.
+var undecided = regexp.MustCompile(`.*"rule":"on_.*`)
 
 // number reads one number of the admin listener's metrics; 0 if there is none of that name.
 func (g *gateway) number(t *testing.T, name string) float64 {
