@@ -9,9 +9,9 @@ ONE         := ^Benchmark(Hook|Text|Stream|Request|Metering|Call|Reset)$$
 DECIDE      := ^Benchmark(Decision|Input|Reload)$$
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-# What the race detector has nothing to find in, one goroutine that compares or decodes, and what is held to the clock,
+# What the race detector has nothing to find in, one goroutine that compares, decodes or calls, and what is held to the clock,
 # which the detector slows: make test runs all of it.
-ALONE       := ^Test(NativeBuiltins|HostedBuiltins|EnginesAgree.*|EngineOf|BuiltinsWithHostileArguments|ShortWaysChangeNoDecision|MemoryChangesNothing|RemovedBuiltinsDoNotCompile|Examples|HostileBundles|HostilePoliciesEnd|PrefixHoldsItsBars|DecodeInTime|DecodeByteFlips|LoopingPluginBesideHealthyCalls|PolicyAndKeyFiles)$$
+ALONE       := ^Test(NativeBuiltins|HostedBuiltins|EnginesAgree.*|EngineOf|BuiltinsWithHostileArguments|ShortWaysChangeNoDecision|MemoryChangesNothing|RemovedBuiltinsDoNotCompile|Examples|HostileBundles|HostilePoliciesEnd|PrefixHoldsItsBars|DecodeInTime|DecodeByteFlips|LoopingPluginBesideHealthyCalls|PolicyAndKeyFiles|EveryHarmEnters|Usage|UsageRefused)$$
 
 .DEFAULT_GOAL := help
 
