@@ -11,8 +11,8 @@ import (
 
 // A native builtin is one that OPA's Wasm does by itself and as topdown does: a test compares the two. What is
 // missing here Wasm does not have, or it does not come to the same there (indexof and replace of nothing, sums of fractions,
-// to_number), or leaves those integers (mul, div), or it is slow (regular expressions and globs are compiled anew in each call): that the host does (see
-// hosted).
+// to_number), or leaves those integers (mul, div), or it is slow (regular expressions and globs are compiled anew in each
+// call): that the host does (see hosted).
 type native struct {
 	function string // in the module
 	number   bool   // computes: with integers of 30 bits, the two are the same
