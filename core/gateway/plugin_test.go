@@ -58,15 +58,12 @@ func descriptors() int {
 	return len(all)
 }
 
-// TestPluginReloads swaps a plugin's module, and with every swap its settings, a thousand times, 200 with -short, and with NEXUS_E2E up to
+// TestPluginReloads swaps a plugin's module, and with every swap its settings, a thousand times, and with NEXUS_E2E up to
 // ten thousand in twenty seconds, while calls run: each call is edited by one of the modules whole, and nothing of the old ones
 // stays. NEXUS_RELOADS is another number.
 func TestPluginReloads(t *testing.T) {
 	reloads, most := 1000, 1000
-	switch {
-	case testing.Short():
-		reloads, most = 200, 200
-	case os.Getenv("NEXUS_E2E") != "":
+	if os.Getenv("NEXUS_E2E") != "" {
 		most = 10_000
 	}
 	if text := os.Getenv("NEXUS_RELOADS"); text != "" {
